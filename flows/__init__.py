@@ -1,0 +1,1 @@
+"""The effects: stages, store, trainer and the Prefect flow that wires them."""
