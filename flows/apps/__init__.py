@@ -1,0 +1,1 @@
+"""The commands beside the pipeline: each file is a leaf that nothing imports."""

@@ -1,0 +1,1 @@
+"""Where text comes from: downloads, and readers that turn files into documents."""

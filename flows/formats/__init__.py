@@ -1,0 +1,1 @@
+"""The files a run leaves behind: tokens in Parquet, memory maps, checkpoints, logs, tokenizers."""

@@ -1,0 +1,1 @@
+"""What a run says while it works: events, and the terminal that shows them."""

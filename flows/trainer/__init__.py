@@ -1,0 +1,1 @@
+"""Training as an effect: devices, processes, the loop, checkpoints and metrics."""

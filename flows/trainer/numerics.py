@@ -1,0 +1,195 @@
+"""How the same mathematics is executed: device, threads, compilation, splitting.
+
+These settings change the last bits of a result and not its meaning. They are chosen once, at a
+run's start, recorded beside its checkpoints, and fixed for the run's life (a resumed run uses what
+was recorded). None of them is part of an artifact's key.
+"""
+
+import os
+import platform
+import shutil
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from lmcore.errors import InputError
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Switch = Literal["auto", "on", "off"]
+Precision = Literal["float32", "bfloat16", "float16"]
+
+# Compiling costs 13 to 84 s of CPU once; it gives a few percent on a CPU and a multiple on a GPU.
+COMPILE_PAYS_AFTER_SECONDS = {"cpu": 3600.0, "cuda": 240.0, "mps": float("inf")}
+# Sustained FLOP/s that a small model reaches, only to decide whether compiling can pay.
+SUSTAINED_FLOPS = {"cpu": 4e10, "cuda": 1e14, "mps": 2e12}
+
+
+@dataclass(frozen=True)
+class Numerics:
+    device: Device = "auto"
+    """Where to compute; auto takes CUDA, then MPS, then the CPU."""
+    compile: Switch = "auto"
+    """Compile the training step; auto does so where the run is long enough to pay for it."""
+    micro_batch: int = 0
+    """Sequences a forward pass on each process; 0 takes the largest split that fits in memory."""
+    threads: int = 0
+    """CPU threads of each training process; 0 takes every core there is."""
+    processes: int = 1
+    """Training processes (data parallel), under torchrun where there is more than one."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Numerics with nothing left to choose, and the facts of the machine that change bits."""
+
+    device: str
+    compile: bool
+    micro_batch: int
+    threads: int
+    processes: int
+    torch: str
+    machine: str
+    instruction_set: str
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def faults(numerics: Numerics) -> list[str]:
+    """What is wrong with the settings, a line each."""
+    found = [
+        f"{flag} is {value}: it must be at least {least}"
+        for flag, value, least in [
+            ("--numerics.micro-batch", numerics.micro_batch, 0),
+            ("--numerics.threads", numerics.threads, 0),
+            ("--numerics.processes", numerics.processes, 1),
+        ]
+        if value < least
+    ]
+    if numerics.threads > 4 * available_cores():
+        found.append(
+            f"--numerics.threads is {numerics.threads}: this machine has {available_cores()} cores"
+        )
+    return found
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def accelerator_is_possible() -> bool:
+    """Whether looking for a GPU is worth importing torch (1 to 3 s)."""
+    if sys.platform != "linux":
+        return True
+    return any(Path(p).exists() for p in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
+
+
+def choose_device(device: Device) -> str:
+    """The device to compute on.
+
+    Raises:
+      InputError: the device that was asked for is not there.
+    """
+    if device == "cpu" or (device == "auto" and not accelerator_is_possible()):
+        return "cpu"
+    import torch
+
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device != "auto":
+        if not present[device]:
+            raise InputError(
+                f"--numerics.device is {device}: this machine offers none to torch "
+                f"{torch.__version__}; use --numerics.device cpu or auto"
+            )
+        return device
+    return next((name for name, there in present.items() if there), "cpu")
+
+
+def choose_precision(device: str) -> Precision:
+    """bfloat16 where the GPU has it, float16 on GPUs that do not, float32 elsewhere."""
+    if device != "cuda":
+        return "float32"
+    import torch
+
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+
+
+def compile_pays(device: str, total_flops: float) -> bool:
+    """Whether a run of ``total_flops`` is long enough, and a compiler there, to compile for."""
+    if device == "cpu" and not compiler():
+        return False
+    return total_flops / SUSTAINED_FLOPS[device] > COMPILE_PAYS_AFTER_SECONDS[device]
+
+
+def compiler() -> str | None:
+    """The C++ compiler that torch.compile would call on a CPU."""
+    wanted = [os.environ.get("CXX", ""), "g++", "clang++", "cl"]
+    return next((found for name in wanted if name and (found := shutil.which(name))), None)
+
+
+def resolve(numerics: Numerics, *, device: str, total_flops: float, micro_batch: int) -> Resolved:
+    """Choose what was left to choose, from the total work of the run."""
+    from importlib.metadata import version
+
+    wanted = {"on": True, "off": False, "auto": compile_pays(device, total_flops)}
+    return Resolved(
+        device=device,
+        compile=wanted[numerics.compile],
+        micro_batch=numerics.micro_batch or micro_batch,
+        threads=numerics.threads or max(1, available_cores() // numerics.processes),
+        processes=numerics.processes,
+        torch=version("torch"),
+        machine=platform.machine(),
+        instruction_set=instruction_set(),
+    )
+
+
+def instruction_set() -> str:
+    """The widest vector instructions of the CPU, which decide its last bits."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split()
+    except (OSError, IndexError):
+        return platform.processor() or platform.machine()
+    known = ["amx_bf16", "avx512_bf16", "avx512f", "avx2", "avx", "sse4_2"]
+    return next((name for name in known if name in flags), platform.machine())
+
+
+def settle(recorded: Resolved | None, now: Resolved, asked: Numerics, *, allow_drift: bool):
+    """The numerics to go on with: the recorded ones, unless the user or the machine differ.
+
+    Args:
+      recorded: what the run began with; None for a new run.
+      now: what would be chosen today.
+      asked: what the user asked for; fields left at "auto" or 0 follow the record.
+      allow_drift: go on under other numerics all the same.
+
+    Returns:
+      The numerics to use, and the names of the fields that drift from the record.
+
+    Raises:
+      InputError: something differs and ``allow_drift`` is off.
+    """
+    if recorded is None:
+        return now, []
+    left_open = {
+        "device": asked.device == "auto",
+        "compile": asked.compile == "auto",
+        "micro_batch": asked.micro_batch == 0,
+        "threads": asked.threads == 0,
+    }
+    kept = {name: getattr(recorded, name) for name, is_open in left_open.items() if is_open}
+    if kept.get("threads", 0) > available_cores() or kept.get("device") not in (None, now.device):
+        kept = {k: v for k, v in kept.items() if k not in ("threads", "device")}
+    chosen = replace(now, **kept)
+    drift = [k for k, v in recorded.as_dict().items() if v != chosen.as_dict()[k]]
+    if drift and not allow_drift:
+        listed = ", ".join(f"{k} {getattr(recorded, k)} -> {getattr(chosen, k)}" for k in drift)
+        raise InputError(
+            f"the run that would be resumed began under other numerics ({listed}), so its last "
+            "bits would differ; give it the same machine and settings, or pass --allow-drift"
+        )
+    return chosen, drift
