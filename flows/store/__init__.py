@@ -1,0 +1,1 @@
+"""The artifact store: results keyed by what made them and verified by what they are."""
