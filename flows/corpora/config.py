@@ -27,7 +27,7 @@ class CorpusConfig:
     valid_url: str = ""
     """Where the validation text lies: https, http or file, plain or gzip."""
     train_sha256: str = ""
-    """SHA-256 of the training file as downloaded, 64 lower-case hexadecimal digits; empty is unknown."""  # noqa: E501
+    """SHA-256 of the training file as downloaded, in lower-case hexadecimal; empty is unknown."""
     valid_sha256: str = ""
     """SHA-256 of the validation file as downloaded; empty is unknown."""
     train_bytes: int = 0
