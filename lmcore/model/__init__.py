@@ -1,0 +1,1 @@
+"""The Transformer language model: configuration, layers, attention, initial values, counts."""

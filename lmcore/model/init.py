@@ -1,0 +1,183 @@
+"""Names, shapes and initial values of the parameters.
+
+Legend: D d_model · F d_ff · V vocab_size.
+
+Names are those of the CS336 assignment, so that a state dict of its model loads unchanged.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lmcore.errors import InputError
+from lmcore.model.config import ModelConfig, faults
+from lmcore.params import Params
+
+# Where the normal distribution is cut, in standard deviations, and the mass it loses on one side.
+CUT = 3.0
+_TAIL = 0.5 * math.erfc(CUT / math.sqrt(2.0))
+
+
+def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Every parameter's name and shape, in the order of the forward pass.
+
+    A linear weight is ``[d_out, d_in]``. With tied embeddings there is no ``lm_head.weight``;
+    with ``norm="none"`` there are no ``ln`` parameters; ``layer_norm`` adds a ``bias`` to each.
+
+    Args:
+      config: a usable configuration with its vocabulary known.
+
+    Returns:
+      Name to shape.
+
+    Raises:
+      InputError: when the configuration has faults (all are named) or no vocabulary yet.
+
+    Example:
+      >>> shapes = parameter_shapes(ModelConfig(vocab_size=10, d_model=8, n_heads=2, n_layers=1))
+      >>> shapes["token_embeddings.weight"], shapes["layers.0.ffn.w1.weight"]
+      ((10, 8), (32, 8))
+
+    References:
+      Stanford CS336, 2025, assignment 1, section 3 (the names of its reference weights).
+    """
+    _require_usable(config)
+    d, v = config.d_model, config.vocab_size
+    shapes: dict[str, tuple[int, ...]] = {"token_embeddings.weight": (v, d)}
+    for layer in range(config.n_layers):
+        shapes |= {f"layers.{layer}.{name}": s for name, s in block_shapes(config).items()}
+    shapes |= _norm_shapes(config, "ln_final")
+    return shapes if config.tie_embeddings else {**shapes, "lm_head.weight": (v, d)}
+
+
+def block_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of one block's parameters, without the ``layers.N.`` before them.
+
+    Args:
+      config: its widths, norm and feed-forward choice are read.
+
+    Returns:
+      Name to shape: four attention matrices, two or three feed-forward ones, the norms.
+
+    Example:
+      >>> sorted(block_shapes(ModelConfig(d_model=8, n_heads=2, norm="none")))[:2]
+      ['attn.k_proj.weight', 'attn.output_proj.weight']
+    """
+    d, f = config.d_model, config.ffn_width
+    shapes = _norm_shapes(config, "ln1")
+    for name in ("q_proj", "k_proj", "v_proj", "output_proj"):
+        shapes[f"attn.{name}.weight"] = (d, d)
+    shapes |= _norm_shapes(config, "ln2")
+    shapes |= {"ffn.w1.weight": (f, d), "ffn.w2.weight": (d, f)}
+    return {**shapes, "ffn.w3.weight": (f, d)} if config.feed_forward == "swiglu" else shapes
+
+
+def _norm_shapes(config: ModelConfig, name: str) -> dict[str, tuple[int, ...]]:
+    """The parameters of one normalisation layer."""
+    kinds = {"rms_norm": ("weight",), "layer_norm": ("weight", "bias"), "none": ()}
+    return {f"{name}.{kind}": (config.d_model,) for kind in kinds[config.norm]}
+
+
+def _require_usable(config: ModelConfig) -> None:
+    """Raise InputError with every fault of the configuration."""
+    found = faults(config)
+    if not found and config.vocab_size == 0:
+        found = ["vocab_size is 0: the tokenizer's size must be filled in; set --model.vocab-size"]
+    if found:
+        raise InputError("; ".join(found))
+
+
+def init_params(config: ModelConfig, seed: int) -> Params:
+    r"""Initial values of every parameter.
+
+    .. math:: W \sim \mathcal{N}_{[-3\sigma, 3\sigma]}(0, \sigma^2), \quad
+        \sigma^2 = \frac{2}{d_\mathrm{in} + d_\mathrm{out}}
+
+    The token embeddings have :math:`\sigma = 1`, also when the output matrix is tied to them;
+    gains are one and biases zero. A parameter's values depend on the seed and on its own name
+    and shape alone: another layer, or another choice elsewhere, changes nothing here.
+
+    Args:
+      config: a usable configuration with its vocabulary known.
+      seed: any integer.
+
+    Returns:
+      Name to float32 tensor on the CPU, in the order of `parameter_shapes`.
+
+    Raises:
+      InputError: when the configuration has faults or no vocabulary yet.
+
+    Example:
+      >>> config = ModelConfig(vocab_size=10, d_model=8, n_heads=2, n_layers=1)
+      >>> init_params(config, seed=0)["layers.0.ln1.weight"]
+      tensor([1., 1., 1., 1., 1., 1., 1., 1.])
+
+    References:
+      Glorot and Bengio, 2010, Understanding the difficulty of training deep feedforward neural
+      networks, eq. 12 (the variance); Stanford CS336, 2025, assignment 1, section 3.4.1 (the cut).
+    """
+    return {
+        name: _initial_value(name, shape, seed) for name, shape in parameter_shapes(config).items()
+    }
+
+
+def _initial_value(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
+    """One parameter's values, by the kind that its name and shape tell."""
+    if name.endswith(".bias"):
+        return torch.zeros(shape)
+    if len(shape) == 1:
+        return torch.ones(shape)
+    std = 1.0 if name == "token_embeddings.weight" else math.sqrt(2.0 / sum(shape))
+    return _truncated_normal(shape, std, _generator(seed, name))
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    """A generator of its own for each (seed, name)."""
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    # The CPU generator uses 32 bits of its seed; two of a thousand names share one with
+    # probability 1e-4, and then share numbers, which harms nothing.
+    return torch.Generator(device="cpu").manual_seed(int.from_bytes(digest[:4], "big"))
+
+
+def _truncated_normal(shape: tuple[int, ...], std: float, generator: torch.Generator) -> Tensor:
+    """A normal distribution cut at 3 standard deviations, by inverting its distribution.
+
+    One uniform number for each value, in float64: unlike rejection, the k-th value depends on
+    the k-th draw alone.
+    """
+    uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
+    normal = torch.special.ndtri(_TAIL + (1.0 - 2.0 * _TAIL) * uniform)
+    return (std * normal.clamp(-CUT, CUT)).float()
+
+
+def check_params(params: Mapping[str, Tensor], config: ModelConfig) -> None:
+    """Raise unless ``params`` has exactly the names and shapes that ``config`` asks for.
+
+    Args:
+      params: name to tensor, such as a state dict that was loaded.
+      config: a usable configuration with its vocabulary known.
+
+    Raises:
+      InputError: naming every parameter that is missing, unknown or of another shape.
+
+    Example:
+      >>> config = ModelConfig(vocab_size=10, d_model=8, n_heads=2, n_layers=1)
+      >>> check_params(init_params(config, seed=0), config)
+    """
+    shapes = parameter_shapes(config)
+    found = [f"{name} is missing" for name in shapes if name not in params]
+    found += [f"{name} is unknown" for name in params if name not in shapes]
+    found += [
+        f"{name} must be {list(shape)}, not {list(params[name].shape)}"
+        for name, shape in shapes.items()
+        if name in params and tuple(params[name].shape) != shape
+    ]
+    if found:
+        raise InputError(
+            "these parameters are not those of the configured model: "
+            + "; ".join(found)
+            + "; use the configuration that they were trained with"
+        )
