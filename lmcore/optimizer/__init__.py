@@ -1,0 +1,1 @@
+"""How gradients move parameters: AdamW, its decay, the learning-rate schedule, clipping."""
