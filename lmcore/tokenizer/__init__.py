@@ -1,0 +1,1 @@
+"""Byte-level byte-pair encoding: from text to token ids and back, without loss."""
