@@ -1,32 +1,19 @@
-"""A grammar linked into a graph of nodes: writing stories, reading them back, listing them all.
+"""A grammar linked into a graph of nodes, each of which knows what follows it.
 
-Each node knows what follows it, so that writing a story and parsing one are loops over nodes and
-the alternatives of a choice share the rest of the story. Values are tabulated once by weight and
-by form. In plain Python this writes about 25,000 stories a second and scores about 4,000.
-
-Randomness is one number: :math:`U = \\text{BLAKE2b}(seed, index)`, uniform on
-:math:`[0, 2^{512})`. Its digits in mixed radix, the radix of each decision being the sum of its
-weights, are the decisions: ``U, unit = divmod(U, total)``. A story is therefore the same on every
-platform and in every process, costs one hash, and comes out with its probability to within a
-relative error of 2^-64 (:mod:`lmcore.synthetic.validation` holds the product of the radices to
-2^448).
+Writing a story and reading one back are then loops over nodes, and the alternatives of a choice
+share the rest of the story. Values are tabulated once, by weight and by form.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from hashlib import blake2b
 from itertools import chain, repeat
 from typing import TypeAlias, TypeVar
 
 from lmcore.synthetic.grammar import Choice, Draw, Entry, Grammar, Part, Recall, Text, inflect
 
 T = TypeVar("T")
-
-RANDOM_BITS = 512  # of one BLAKE2b digest, its largest
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -92,198 +79,17 @@ def link(grammar: Grammar) -> Node | None:
       grammar: a grammar; :func:`lmcore.synthetic.validation.validated` first if it is new.
 
     Returns:
-      The node from which :func:`write`, :func:`derivations` and the others start.
+      The node from which everything in :mod:`lmcore.synthetic.derivations` starts.
 
     Raises:
       InputError: the story asks for a form that an entry lacks.
 
     Example:
-      >>> start = link(Grammar({}, (Text("Hello."),)))
-      >>> write(start, seed=0, index=0)
-      'Hello.'
+      >>> link(Grammar({}, (Text("Hel"), Text("lo."))))
+      TextNode(text='Hello.', next=None)
     """
     tables = {name: _tables(grammar, name) for name in grammar.variables}
     return _link(grammar.story, None, grammar, tables)
-
-
-def write(start: Node | None, seed: int, index: int) -> str:
-    """Story number ``index`` of a seed: a pure function, with every pair's story independent.
-
-    Args:
-      start: the first node, from :func:`link`.
-      seed: any integer.
-      index: any integer.
-
-    Returns:
-      The text of the story.
-
-    Example:
-      >>> from lmcore.synthetic.notation import read
-      >>> write(link(Grammar({}, read("[Good|Bad] [day|night]."))), seed=0, index=3)
-      'Bad day.'
-    """
-    digits = int.from_bytes(blake2b(b"%d/%d" % (seed, index)).digest(), "little")
-    values: dict[str, Value] = {}
-    texts: list[str] = []
-    node = start
-    while node is not None:
-        if isinstance(node, TextNode):
-            texts.append(node.text)
-        elif isinstance(node, RecallNode):
-            texts.append(values[node.variable].texts[node.form])
-        elif isinstance(node, ChoiceNode):
-            digits, unit = divmod(digits, len(node.units))
-            node = node.units[unit]
-            continue
-        else:
-            units = node.tables[values[node.parent].word if node.parent else ""].units
-            digits, unit = divmod(digits, len(units))
-            values[node.variable] = units[unit]
-            texts.append(units[unit].texts[node.form])
-        node = node.next
-    return "".join(texts)
-
-
-def derivations(start: Node | None, text: str) -> Iterator[Fraction]:
-    """The exact probability of each derivation of ``text``: of an unambiguous grammar, one or none.
-
-    A forward filter: all derivations that agree with the text so far, longest first. The
-    alternatives of our grammars differ within a few characters, so the filter hardly ever holds
-    more than one.
-
-    Args:
-      start: the first node, from :func:`link`.
-      text: any text.
-
-    Yields:
-      One probability for each way in which the grammar can make the text.
-
-    Example:
-      >>> from lmcore.synthetic.notation import read
-      >>> list(derivations(link(Grammar({}, read("[a|b|a]"))), "a"))
-      [Fraction(2, 5), Fraction(4, 15)]
-    """
-    for _, probability in _follow(start, text):
-        if probability is not None:
-            yield probability
-
-
-def probability(start: Node | None, text: str) -> Fraction:
-    """The exact probability of a text: the sum over its derivations, 0 when it has none."""
-    return sum(derivations(start, text), Fraction(0))
-
-
-def log2_probability(start: Node | None, text: str) -> float:
-    """Base-2 logarithm of :func:`probability`, minus infinity for a text that cannot be derived."""
-    exact = probability(start, text)
-    if not exact:
-        return -math.inf
-    # Fraction by Fraction: numerator and denominator may each exceed the range of a float.
-    return math.log2(exact.numerator) - math.log2(exact.denominator)
-
-
-def agreement(start: Node | None, text: str) -> int:
-    """How many leading characters of ``text`` some story shares: where it stops being one.
-
-    Args:
-      start: the first node, from :func:`link`.
-      text: any text.
-
-    Returns:
-      A count of characters; ``len(text)`` when the text is a story or the beginning of one.
-
-    Example:
-      >>> agreement(link(Grammar({}, (Text("Good day."),))), "Good night.")
-      5
-    """
-    return max((reached for reached, _ in _follow(start, text)), default=0)
-
-
-def enumerate_texts(start: Node | None) -> Iterator[tuple[str, Fraction]]:
-    """Every derivation of a small grammar as its text and exact probability, lazily.
-
-    Args:
-      start: the first node, from :func:`link`.
-
-    Yields:
-      Text and probability; the probabilities sum to one. An ambiguous grammar yields a text once
-      for each of its derivations.
-
-    Example:
-      >>> from lmcore.synthetic.notation import read
-      >>> dict(enumerate_texts(link(Grammar({}, read("[a|b]c")))))
-      {'ac': Fraction(4, 7), 'bc': Fraction(3, 7)}
-    """
-    pending: list[tuple[Node | None, str, Mapping[str, Value], Fraction]]
-    pending = [(start, "", {}, Fraction(1))]
-    while pending:
-        node, text, values, reach = pending.pop()
-        if node is None:
-            yield text, reach
-        elif isinstance(node, TextNode):
-            pending.append((node.next, text + node.text, values, reach))
-        elif isinstance(node, RecallNode):
-            shown = values[node.variable].texts[node.form]
-            pending.append((node.next, text + shown, values, reach))
-        elif isinstance(node, ChoiceNode):
-            for weight, branch in reversed(node.branches):
-                share = Fraction(weight, len(node.units))
-                pending.append((branch, text, values, reach * share))
-        else:
-            table = _table(node, values)
-            for value in reversed(table.values):
-                share = Fraction(value.weight, len(table.units))
-                bound = {**values, node.variable: value}
-                pending.append((node.next, text + value.texts[node.form], bound, reach * share))
-
-
-def _follow(start: Node | None, text: str) -> Iterator[tuple[int, Fraction | None]]:
-    """Each way to follow the text until it ends or fails: how far it came, and its probability."""
-    pending: list[tuple[Node | None, int, Mapping[str, Value], int, int]] = [(start, 0, {}, 1, 1)]
-    while pending:
-        node, at, values, numerator, denominator = pending.pop()
-        while node is not None:
-            if isinstance(node, ChoiceNode):
-                denominator *= len(node.units)
-                for weight, branch in reversed(node.branches):
-                    pending.append((branch, at, values, numerator * weight, denominator))
-                break
-            if isinstance(node, DrawNode):
-                table = _table(node, values)
-                denominator *= len(table.units)
-                for value in reversed(table.values):
-                    shown = value.texts[node.form]
-                    if text.startswith(shown, at):
-                        bound = {**values, node.variable: value}
-                        state = (node.next, at + len(shown), bound, numerator * value.weight)
-                        pending.append((*state, denominator))
-                    else:
-                        yield at + _shared(shown, text, at), None
-                break
-            shown = node.text if isinstance(node, TextNode) else _recalled(node, values)
-            if not text.startswith(shown, at):
-                yield at + _shared(shown, text, at), None
-                break
-            at += len(shown)
-            node = node.next
-        else:
-            yield at, Fraction(numerator, denominator) if at == len(text) else None
-
-
-def _recalled(node: RecallNode, values: Mapping[str, Value]) -> str:
-    """The text that a recall shows."""
-    return values[node.variable].texts[node.form]
-
-
-def _table(node: DrawNode, values: Mapping[str, Value]) -> Table:
-    """The table that a draw draws from, given what was drawn before."""
-    return node.tables[values[node.parent].word if node.parent else ""]
-
-
-def _shared(shown: str, text: str, at: int) -> int:
-    """How many leading characters of ``shown`` stand in ``text`` at a position."""
-    pairs = zip(shown, text[at : at + len(shown)], strict=False)
-    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(shown), len(text) - at))
 
 
 def _link(
