@@ -65,8 +65,9 @@ def sweep(layout: Layout) -> int:
     """
     for work in (layout.root / "work").iterdir():
         stage, _, key = work.name.rpartition("-")
-        if layout.artifact(stage, key).is_dir():
-            remove_tree(work)
+        with suppress(FileNotFoundError), hold_if_free(layout.lock(stage, key)) as unused:
+            if unused and layout.artifact(stage, key).is_dir():
+                remove_tree(work)
     return sum(_sweep_one(folder) for folder in sorted(layout.tmp.iterdir()) if folder.is_dir())
 
 

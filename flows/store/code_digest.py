@@ -28,6 +28,9 @@ class _Source(NamedTuple):
     defined: frozenset[str]
 
 
+_NOTHING = _Source("", (), False, frozenset())
+
+
 class _Module(NamedTuple):
     """A module found on disk; a folder without ``__init__.py`` has no file."""
 
@@ -69,8 +72,7 @@ def import_closure(entries: Iterable[str], roots: tuple[str, ...] = FIRST_PARTY)
     """
     entries = list(entries)
     closure = _Closure({*roots, *(entry.partition(".")[0] for entry in entries)})
-    for entry in entries:
-        closure.add(entry, wanted_by="the stage's list of code")
+    closure.walk(entries)
     return dict(sorted(closure.digests.items()))
 
 
@@ -170,53 +172,66 @@ class _Closure:
         self.roots = roots
         self.finder = _Finder()
         self.digests: dict[str, str] = {}
-        self.seen: dict[str, _Source | None] = {}
+        self.sources: dict[str, _Source] = {}
 
-    def add(self, name: str, wanted_by: str) -> None:
-        """Add a module, the packages around it, and all that they import."""
-        parts = name.split(".")
-        for end in range(1, len(parts) + 1):
-            self._add_one(".".join(parts[:end]), wanted_by)
+    def walk(self, entries: list[str]) -> None:
+        """Add the entries, the packages around them, and all that these import."""
+        done: set[str] = set()
+        waiting = [(entry, "the stage's list of code") for entry in entries]
+        while waiting:
+            name, wanted_by = waiting.pop()
+            for module in _with_packages(name):
+                if module not in done:
+                    done.add(module)
+                    self._digest(module, wanted_by)
+                    waiting += [(target, module) for target in self._reached_from(module)]
 
-    def _add_one(self, name: str, wanted_by: str) -> None:
-        if name in self.seen:
-            return
+    def _digest(self, name: str, wanted_by: str) -> None:
+        """Note the digest of one module."""
         module = self.finder.find(name)
         if module is None:
             raise ImportError(f"{wanted_by} names the module {name}, which has no file")
-        if module.file is None:
-            self.seen[name] = None
-            return
-        source = self.seen[name] = _read(module.file)
-        self.digests[name] = source.digest
-        _remember(name, module.file, source.digest)
-        package = name if module.is_package else name.rpartition(".")[0]
-        for found in source.imports:
-            self._follow(found, package, importer=name)
+        if module.file is not None:
+            self.digests[name] = self._source(name).digest
+            _remember(name, module.file, self.digests[name])
 
-    def _follow(self, found: Import, package: str, importer: str) -> None:
-        """Add what one import reaches, if it is ours."""
-        target = _absolute(found, package)
-        if target.split(".")[0] not in self.roots:
-            return
-        self.add(target, wanted_by=importer)
-        source = self.seen[target]
-        if not found.names and source and source.lazy and importer != target:
+    def _source(self, name: str) -> _Source:
+        """What a module's text says; nothing for a folder without ``__init__.py``."""
+        if name not in self.sources:
+            module = self.finder.find(name)
+            self.sources[name] = _read(module.file) if module and module.file else _NOTHING
+        return self.sources[name]
+
+    def _reached_from(self, name: str) -> Iterator[str]:
+        """Our modules that one module imports."""
+        module = self.finder.find(name)
+        package = name if module and module.is_package else name.rpartition(".")[0]
+        for found in self._source(name).imports:
+            target = _absolute(found, package)
+            if target.partition(".")[0] in self.roots:
+                yield target
+                yield from self._submodules(target, found.names, importer=name)
+
+    def _submodules(self, target: str, names: tuple[str, ...], importer: str) -> Iterator[str]:
+        """What ``from target import names`` reaches beside ``target``."""
+        module, source = self.finder.find(target), self._source(target)
+        is_package = module is not None and module.is_package
+        if not names and source.lazy and importer != target:
             raise ImportError(_LAZY.format(importer=importer, name="its names", package=target))
-        for name in found.names:
-            self._follow_name(target, name, importer)
+        for name in names:
+            if name == "*":
+                yield from self.finder.children(target)
+            elif is_package and self.finder.find(f"{target}.{name}"):
+                yield f"{target}.{name}"
+            elif source.lazy and name not in source.defined:
+                raise ImportError(_LAZY.format(importer=importer, name=name, package=target))
 
-    def _follow_name(self, target: str, name: str, importer: str) -> None:
-        """``from target import name``: a submodule, every submodule, or a plain name."""
-        if name == "*":
-            for child in self.finder.children(target):
-                self.add(child, wanted_by=importer)
-            return
-        module, source = self.finder.find(target), self.seen[target]
-        if module and module.is_package and self.finder.find(f"{target}.{name}"):
-            self.add(f"{target}.{name}", wanted_by=importer)
-        elif source and source.lazy and name not in source.defined:
-            raise ImportError(_LAZY.format(importer=importer, name=name, package=target))
+
+def _with_packages(name: str) -> Iterator[str]:
+    """A dotted name's packages from the top, then the name."""
+    parts = name.split(".")
+    for end in range(1, len(parts) + 1):
+        yield ".".join(parts[:end])
 
 
 _LAZY = (
@@ -246,11 +261,23 @@ def _read(file: Path) -> _Source:
 def _analyse(text: str) -> _Source:
     """Read everything that the closure needs from one text."""
     lines = list(logical_lines(text))
-    imports = tuple(found for line in lines for found in imports_in(line))
+    imports = tuple(found for line in _that_run(lines) for found in imports_in(line))
     heads = [line.tokens for line in lines if line.level == 0]
     lazy = any(tokens[:2] == ["def", "__getattr__"] for tokens in heads)
     defined = {t[1] if t[0] in ("def", "class") else t[0] for t in heads if len(t) > 1}
     return _Source(_digest_lines(lines), imports, lazy, frozenset(defined))
+
+
+def _that_run(lines: Iterable[LogicalLine]) -> Iterator[LogicalLine]:
+    """Leave out blocks under ``if TYPE_CHECKING:``, which import for the type checker only."""
+    skipping_above: int | None = None
+    for line in lines:
+        if skipping_above is not None and line.level > skipping_above:
+            continue
+        only_types = line.tokens[0] == "if" and line.tokens[-2:] == ["TYPE_CHECKING", ":"]
+        plain = "not" not in line.tokens and "or" not in line.tokens
+        skipping_above = line.level if only_types and plain else None
+        yield line
 
 
 def _digest_lines(lines: Iterable[LogicalLine]) -> str:

@@ -1,5 +1,6 @@
 """Why a request would be a hit or a miss: field by field, input by input, module by module."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +150,7 @@ def _say(difference: Difference, value: Any) -> str:
         return "none"
     if difference.kind in ("input", "code"):
         return str(value)[:8]
-    return str(value) if difference.kind == "version" else canonical_json(value)
+    return str(value) if difference.kind == "version" else json.dumps(value, ensure_ascii=False)
 
 
 def _leaves(settings: Any, prefix: str = "") -> dict[str, Any]:

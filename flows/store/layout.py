@@ -187,10 +187,11 @@ def in_units(n_bytes: int) -> str:
       >>> in_units(1_234_567), in_units(12)
       ('1.2 MB', '12 B')
     """
-    value, units = float(n_bytes), iter(("kB", "MB", "GB", "TB", "PB"))
-    if value < 1000:
+    if n_bytes < 1000:
         return f"{n_bytes} B"
-    unit = "B"
-    while value >= 999.95:
-        value, unit = value / 1000, next(units)
+    value, unit = n_bytes / 1000, "kB"
+    for larger in ("MB", "GB", "TB", "PB", "EB"):
+        if value < 999.95:  # what rounds to 1000.0 is one of the next
+            break
+        value, unit = value / 1000, larger
     return f"{value:.1f} {unit}"

@@ -27,7 +27,7 @@ _TOKEN = re.compile(
         )
       | \w+
       | \n[ \t\f]*
-      | .
+      | [^ \t\f]
     ))""",
     re.VERBOSE | re.DOTALL,
 )
@@ -117,7 +117,7 @@ def _physical_structure(source: str) -> Iterator[tuple[int, list[str]]]:
             if tokens:
                 yield width, tokens
                 tokens = []
-            width = len(token.expandtabs(8)) - 1
+            width = len(token[1:].rpartition("\f")[2].expandtabs(8))  # a form feed starts again
             continue
         if token in "([{":
             depth += 1
