@@ -1,0 +1,90 @@
+"""Tell what this machine is to lmcore: versions, device, threads, and what could change a bit."""
+
+import os
+import platform
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+
+import tyro
+
+from flows.progress.terminal import size
+from flows.trainer import numerics
+from flows.trainer.lifeline import CLEARED, environment
+
+PACKAGES = ("torch", "prefect", "numpy", "pyarrow", "regex", "safetensors", "tyro")
+
+
+def doctor(artifacts: str = "artifacts") -> list[tuple[str, str]]:
+    """Name and finding, a row each.
+
+    Args:
+      artifacts: folder whose disk is asked for room.
+    """
+    import torch
+
+    device = numerics.choose_device("auto")
+    rows = [("python", f"{platform.python_version()} on {platform.platform()}")]
+    rows += [(name, installed(name)) for name in PACKAGES]
+    rows += [
+        ("cores", f"{numerics.available_cores()} of {os.cpu_count()} usable"),
+        ("memory", memory()),
+        ("disk", f"{size(room(artifacts))} free"),
+        ("device", device if device == "cpu" else f"{device}: {torch.cuda.get_device_name()}"),
+        ("precision", f"{numerics.choose_precision(device)} where --training.precision is auto"),
+        ("instructions", f"{numerics.instruction_set()} (torch: {torch.backends.cpu.get_cpu_capability()})"),
+        ("compiler", numerics.compiler() or "none found: torch.compile stays off on the CPU"),
+        ("gloo / nccl", f"{distributed('gloo')} / {distributed('nccl')}"),
+    ]
+    rows += [("pinned", f"{name}={value}") for name, value in environment(numerics.available_cores()).items() if name != "LMCORE_PARENT"]
+    rows += [
+        ("cleared", f"{name}={os.environ[name]}, which would change bits: training ignores it")
+        for name in CLEARED
+        if name in os.environ
+    ]
+    rows.append(
+        (
+            "bits",
+            "a run repeats bit for bit while device, threads, processes, micro-batch, compile, "
+            "torch and instructions above stay the same; log interval, workers and engine never "
+            "matter",
+        )
+    )
+    return rows
+
+
+def main(words: list[str]) -> int:
+    rows = tyro.cli(doctor, args=words, prog="lmcore doctor", description=__doc__)
+    for name, finding in rows:
+        print(f"{name:<14} {finding}")
+    return 0
+
+
+def installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed" + ("; runs need --engine none" if package == "prefect" else "")
+
+
+def distributed(backend: str) -> str:
+    import torch.distributed as dist
+
+    if not dist.is_available():
+        return "no"
+    there = {"gloo": dist.is_gloo_available, "nccl": dist.is_nccl_available}[backend]()
+    return "yes" if there else "no"
+
+
+def room(folder: str) -> int:
+    """Free bytes on the disk of a folder that may not exist yet."""
+    path = os.path.abspath(folder)
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return shutil.disk_usage(path).free
+
+
+def memory() -> str:
+    from flows.preflight import free_memory_bytes
+
+    free = free_memory_bytes()
+    return f"{size(free)} free" if free else "unknown"

@@ -1,0 +1,220 @@
+"""The five stages as requests: what each is keyed by, and how each is called.
+
+This is the only place that knows both the stages and the store. A request names the slice of the
+config that the stage means, its input artifacts, the modules whose code decides its bytes, and the
+packages whose versions do.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from flows.config import Execution, RunConfig
+from flows.formats.atomic import file_sha256
+from flows.progress.events import Notify
+from flows.stages import download, evaluate, pretokenize, pretrain, tokenizer
+from flows.stages.pretokenize import MapInOrder
+from flows.stages.product import Product
+from flows.store.key import Request
+from flows.store.record import Artifact
+from flows.trainer.job import Job
+from flows.trainer.numerics import Resolved, available_cores
+from lmcore.errors import InputError
+from lmcore.model.config import ModelConfig
+
+Upstream = Mapping[str, Artifact]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a build needs beside its slice and inputs; nothing here is in a key."""
+
+    config: RunConfig
+    execution: Execution
+    numerics: Resolved
+    root: Path
+    notify: Notify
+    map_in_order: MapInOrder
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: the stages it takes artifacts from, its request, and its call."""
+
+    inputs: tuple[str, ...]
+    request: Callable[[RunConfig, Upstream], Request]
+    build: Callable[[Context, Upstream, Path, Path], Product]
+
+
+def download_request(config: RunConfig, upstream: Upstream) -> Request:
+    """A local file is an input: its digest is in the key, so that an edit of it is seen."""
+    local = {
+        f"{split} file": digest_of_local_file(getattr(config.source, f"{split}_url"))
+        for split in ("train", "valid")
+        if getattr(config.source, f"{split}_url").startswith("file:")
+    }
+    return Request("download", config.source, local, ("flows.stages.download",))
+
+
+def digest_of_local_file(url: str) -> str:
+    path = Path(unquote(urlsplit(url).path))
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise InputError(f"{url} cannot be read ({error.strerror}); check the path") from error
+
+
+def download_build(context: Context, upstream: Upstream, out_dir: Path, work_dir: Path) -> Product:
+    return download.run(context.config.source, out_dir, work_dir, context.notify)
+
+
+def tokenizer_request(config: RunConfig, upstream: Upstream) -> Request:
+    return Request(
+        "tokenizer",
+        {"tokenizer": config.tokenizer, "reading": config.reading},
+        {"corpus": upstream["download"]},
+        ("flows.stages.tokenizer",),
+        ("regex",),
+    )
+
+
+def tokenizer_build(context: Context, upstream: Upstream, out_dir: Path, _: Path) -> Product:
+    config = context.config
+    train = upstream["download"].path / "train"
+    return tokenizer.run(config.tokenizer, config.reading, train, out_dir, context.notify)
+
+
+def pretokenize_request(config: RunConfig, upstream: Upstream) -> Request:
+    return Request(
+        "pretokenize",
+        {"pretokenize": config.pretokenize, "reading": config.reading},
+        {"corpus": upstream["download"], "tokenizer": upstream["tokenizer"]},
+        ("flows.stages.pretokenize",),
+        ("regex",),
+    )
+
+
+def pretokenize_build(context: Context, upstream: Upstream, out_dir: Path, _: Path) -> Product:
+    corpus, trained = upstream["download"], upstream["tokenizer"]
+    return pretokenize.run(
+        context.config.pretokenize,
+        context.config.reading,
+        {split: corpus.path / split for split in ("train", "valid")},
+        trained.path / tokenizer.FILE,
+        trained.digest,
+        out_dir,
+        context.notify,
+        context.map_in_order,
+        context.execution.workers or available_cores(),
+    )
+
+
+def settled_model(config: RunConfig, upstream: Upstream) -> ModelConfig:
+    """The model's config with the vocabulary that the tokenizer came to.
+
+    Raises:
+      InputError: ``--model.vocab-size`` is smaller than that.
+    """
+    trained = int(upstream["tokenizer"].facts["vocab_size"])
+    wanted = config.model.vocab_size
+    if 0 < wanted < trained:
+        raise InputError(
+            f"--model.vocab-size is {wanted}: the tokenizer has {trained} tokens; raise it, or "
+            "leave it 0 to take the tokenizer's"
+        )
+    return replace(config.model, vocab_size=wanted or trained)
+
+
+def pretrain_request(config: RunConfig, upstream: Upstream) -> Request:
+    return Request(
+        "pretrain",
+        {"model": settled_model(config, upstream), "training": config.training},
+        {"tokenizer": upstream["tokenizer"], "tokens": upstream["pretokenize"]},
+        ("flows.stages.pretrain", "flows.trainer.loop"),
+        ("torch",),
+    )
+
+
+def pretrain_build(
+    context: Context, upstream: Upstream, out_dir: Path, work_dir: Path
+) -> Product:
+    execution, config = context.execution, context.config
+    numerics = pretrain.fixed_numerics(
+        work_dir, context.numerics, config.numerics, execution.allow_drift, context.notify
+    )
+    job = replace(
+        new_job("pretrain", context, upstream, out_dir, work_dir),
+        numerics=numerics,
+        metrics=str(work_dir / "metrics.jsonl"),
+        log_every=execution.log_every,
+        checkpoint_every=execution.checkpoint_every,
+        keep_checkpoints=execution.keep_checkpoints,
+    )
+    return pretrain.run(job, context.notify)
+
+
+def evaluate_request(config: RunConfig, upstream: Upstream) -> Request:
+    return Request(
+        "evaluate",
+        {"evaluation": config.evaluation, "known_entropy": config.source.kind == "stories"},
+        {
+            "corpus": upstream["download"],
+            "tokenizer": upstream["tokenizer"],
+            "tokens": upstream["pretokenize"],
+            "model": upstream["pretrain"],
+        },
+        ("flows.stages.evaluate", "flows.trainer.scoring"),
+        ("torch",),
+    )
+
+
+def evaluate_build(
+    context: Context, upstream: Upstream, out_dir: Path, work_dir: Path
+) -> Product:
+    config, trained = context.config.evaluation, upstream["pretrain"]
+    best = trained.path / "best.safetensors"
+    use_best = config.weights == "best" and best.exists()
+    job = replace(
+        new_job("evaluate", context, upstream, out_dir, work_dir),
+        weights=str(best if use_best else trained.path / "model.safetensors"),
+        settings=vars(config) | {"known_entropy": context.config.source.kind == "stories"},
+    )
+    return evaluate.run(job, context.notify)
+
+
+def new_job(
+    stage: str, context: Context, upstream: Upstream, out_dir: Path, work_dir: Path
+) -> Job:
+    """A job with what both kinds of process need."""
+    tokens = upstream["pretokenize"]
+    maps = {
+        split: str(
+            pretrain.map_tokens(
+                tokens.path, tokens.facts, split, context.root / "maps", context.notify, stage
+            )
+        )
+        for split in ("train", "valid")
+    }
+    return Job(
+        stage=stage,
+        model=settled_model(context.config, upstream),
+        training=context.config.training,
+        numerics=context.numerics,
+        train_tokens=maps["train"],
+        valid_tokens=maps["valid"],
+        tokenizer=str(upstream["tokenizer"].path / tokenizer.FILE),
+        work_dir=str(work_dir),
+        out_dir=str(out_dir),
+    )
+
+
+STAGES: dict[str, Stage] = {
+    "download": Stage((), download_request, download_build),
+    "tokenizer": Stage(("download",), tokenizer_request, tokenizer_build),
+    "pretokenize": Stage(("download", "tokenizer"), pretokenize_request, pretokenize_build),
+    "pretrain": Stage(("tokenizer", "pretokenize"), pretrain_request, pretrain_build),
+    "evaluate": Stage(
+        ("download", "tokenizer", "pretokenize", "pretrain"), evaluate_request, evaluate_build
+    ),
+}

@@ -1,0 +1,205 @@
+"""The run in a terminal: a line for each stage, a live line below them while one works.
+
+Where the output is no terminal (a file, a log), the live line becomes a plain line now and then.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.text import Text
+
+from flows.progress.events import Event
+
+PLAIN_LINE_EVERY_SECONDS = 10.0
+NAME_WIDTH = 12
+
+
+class Terminal:
+    """Renders events; call it with each one, and `close` it at the end.
+
+    Args:
+      console: where to write; by default standard output.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.live: Progress | None = None
+        self.task = None
+        self.last_plain = 0.0
+        self.handlers: dict[str, Callable[[Event], None]] = {
+            "started": self.started,
+            "progress": self.progress,
+            "note": self.note,
+            "warning": self.warning,
+            "hit": self.done,
+            "built": self.done,
+        }
+
+    def __call__(self, event: Event) -> None:
+        handler = self.handlers.get(event.kind)
+        if handler is not None:
+            handler(event)
+
+    def started(self, event: Event) -> None:
+        self.stop_live()
+        self.last_plain = time.monotonic()
+        if self.console.is_terminal:
+            self.live = Progress(
+                SpinnerColumn(),
+                TextColumn(f"[bold]{event.stage:<{NAME_WIDTH}}[/]"),
+                BarColumn(bar_width=24),
+                StatusColumn(),
+                console=self.console,
+                transient=True,
+            )
+            self.task = self.live.add_task(event.stage, total=None, data={})
+            self.live.start()
+
+    def progress(self, event: Event) -> None:
+        data = dict(event.data)
+        if self.live is not None and self.task is not None:
+            self.live.update(
+                self.task, completed=data.get("done") or 0, total=data.get("total"), data=data
+            )
+        elif time.monotonic() - self.last_plain >= PLAIN_LINE_EVERY_SECONDS:
+            self.last_plain = time.monotonic()
+            self.console.print(f"  {event.stage:<{NAME_WIDTH}} {status(data)}", markup=False)
+
+    def note(self, event: Event) -> None:
+        if "plan" in event.data:
+            self.console.print(event.data["plan"])
+        elif "report" in event.data:
+            self.stop_live()
+            from flows.report.text import show
+
+            show(event.data["report"], self.console)
+        elif event.text:
+            self.console.print(f"  {event.stage:<{NAME_WIDTH}} {event.text}", markup=False)
+
+    def warning(self, event: Event) -> None:
+        self.console.print(
+            Text(f"! {event.stage:<{NAME_WIDTH}} {event.text}", style="yellow"), markup=False
+        )
+
+    def done(self, event: Event) -> None:
+        self.stop_live()
+        made = "verified" if event.kind == "hit" else f"built in {clock(event.data['seconds'])}"
+        line = Text("✓ ", style="green")
+        line.append(f"{event.stage:<{NAME_WIDTH}} ", style="bold")
+        line.append(f"{summary(event.stage, event.data['facts']):<58} ")
+        line.append(f"{made}", style="cyan" if event.kind == "hit" else "green")
+        self.console.print(line)
+
+    def stop_live(self) -> None:
+        if self.live is not None:
+            self.live.stop()
+            self.live = self.task = None
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self.stop_live()
+
+
+class StatusColumn(ProgressColumn):
+    """Whatever there is to say of the work at hand."""
+
+    def render(self, task: Task) -> Text:
+        return Text(status(task.fields.get("data", {})))
+
+
+def status(data: dict) -> str:
+    """One line about a stage at work.
+
+    Example:
+      >>> status({"done": 20, "total": 400, "unit": "steps", "loss": 2.5,
+      ...         "tokens_per_second": 10240.0, "seconds_left": 76.0})
+      'step 20/400   loss 2.5000   10,240 tokens/s   1:16 left'
+    """
+    if data.get("unit") == "steps":
+        left = data.get("seconds_left")
+        parts = [
+            f"step {data['done']:,}/{data['total']:,}",
+            f"loss {data['loss']:.4f}",
+            f"{data['tokens_per_second']:,.0f} tokens/s",
+            f"{clock(left)} left" if left is not None else "",
+        ]
+        return "   ".join(part for part in parts if part)
+    if not data:
+        return ""
+    amount = size if data.get("unit") == "bytes" else "{:,}".format
+    done, total = data.get("done") or 0, data.get("total")
+    counted = f"{amount(done)} of {amount(total)}" if total else amount(done)
+    unit = "" if data.get("unit") == "bytes" else f" {data.get('unit', '')}"
+    return f"{data.get('label', '')} {counted}{unit}".strip()
+
+
+def summary(stage: str, facts: dict) -> str:
+    """What a stage made, in a few words."""
+    if stage == "download":
+        return f"{size(facts['train_bytes'])} train, {size(facts['valid_bytes'])} validation"
+    if stage == "tokenizer":
+        return f"{facts['vocab_size']:,} tokens, {facts['merges']:,} merges"
+    if stage == "pretokenize":
+        train, valid = facts["train"], facts["valid"]
+        return (
+            f"{count(train['tokens'])} + {count(valid['tokens'])} tokens, "
+            f"{train['bytes_per_token']:.2f} bytes each"
+        )
+    if stage == "pretrain":
+        return f"{facts['steps']:,} steps, {count(facts['tokens'])} tokens"
+    if stage == "evaluate":
+        return f"loss {facts['loss']:.4f}, {facts['bits_per_byte']:.4f} bits per byte"
+    return ""
+
+
+def size(n_bytes: float) -> str:
+    """Bytes for people, in powers of 1,000.
+
+    Example:
+      >>> size(999), size(12_300_000)
+      ('999 B', '12.3 MB')
+    """
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if n_bytes < 1000 or unit == "TB":
+            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    raise AssertionError
+
+
+def count(n: float) -> str:
+    """A large number for people.
+
+    Example:
+      >>> count(950), count(2_000_000)
+      ('950', '2.00M')
+    """
+    for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if n >= limit:
+            return f"{n / limit:.3g}{unit}" if n / limit >= 100 else f"{n / limit:.2f}{unit}"
+    return f"{n:.0f}"
+
+
+def clock(seconds: float) -> str:
+    """A duration for people.
+
+    Example:
+      >>> clock(2.34), clock(76), clock(7300)
+      ('2.3 s', '1:16', '2:01:40')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    hours, rest = divmod(whole, 3600)
+    minutes, left = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
+
+
+def short_path(path: Path) -> str:
+    """A path relative to where the user stands, where that is shorter."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

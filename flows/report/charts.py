@@ -1,0 +1,37 @@
+"""Pictures of a run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+def draw_loss(records: Sequence[Mapping], path: Path, result: Mapping) -> None:
+    """Draw training and validation loss over tokens, and the corpus's floor where it is known.
+
+    Args:
+      records: the metrics log.
+      path: the PNG file to write.
+      result: the evaluation; its ``floor_nats_per_token`` is drawn where it is there.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    train = [r for r in records if r["kind"] == "train" and r["loss"] is not None]
+    valid = [r for r in records if r["kind"] == "validation" and r["loss"] is not None]
+    tokens_at = {r["step"]: r["tokens"] for r in train}
+    axes.plot(
+        [r["tokens"] for r in train], [r["loss"] for r in train], lw=0.8, alpha=0.6, label="train"
+    )
+    shown = [r for r in valid if r["step"] in tokens_at]
+    axes.plot(
+        [tokens_at[r["step"]] for r in shown], [r["loss"] for r in shown], "o-", ms=4, label="valid"
+    )
+    floor = result.get("floor_nats_per_token")
+    if floor:
+        axes.axhline(floor, color="black", ls="--", lw=1, label="entropy of the corpus")
+    axes.set(xlabel="tokens seen", ylabel="loss (nats a token)", yscale="log")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    temporary = path.with_name(f".{path.name}")
+    figure.savefig(temporary, format="png", metadata={"Software": None})
+    temporary.replace(path)

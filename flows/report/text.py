@@ -1,0 +1,31 @@
+"""The report in a terminal: result table, samples, and where everything is."""
+
+from rich import box
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from flows.progress.terminal import short_path
+from flows.report.collect import Report
+from flows.report.page import note_of, value_of
+
+
+def show(report: Report, console: Console) -> None:
+    """Print a finished run."""
+    for sample in report.samples:
+        title = f"sample, seed {sample['seed']}{note_of(sample)}"
+        console.print(Panel(Text(sample["text"]), title=title, title_align="left", width=100))
+    table = Table(box=box.SIMPLE_HEAD, title=report.name, title_justify="left")
+    table.add_column("measure")
+    table.add_column("value", justify="right")
+    table.add_column("unit")
+    for measurement in report.measurements:
+        table.add_row(measurement.name, value_of(measurement), measurement.unit)
+    console.print(table)
+    for remark in report.remarks:
+        console.print(Text(f"  {remark}"))
+    console.print()
+    rows = {"run": report.folder, "loss curve": report.curve, **report.artifacts}
+    for name, path in rows.items():
+        console.print(Text(f"  {name:<12} {short_path(path)}"))

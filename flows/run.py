@@ -1,0 +1,223 @@
+"""One run: checked and planned before any work, its artifacts obtained, its folder kept."""
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+from flows import config as configuration
+from flows.arguments import parse
+from flows.catalog import STAGES, Context
+from flows.config import Execution, RunConfig
+from flows.corpora import config as corpora
+from flows.preflight import check_urls, plan, refuse
+from flows.progress.events import Event, Notify
+from flows.progress.terminal import Terminal
+from flows.report.collect import Report, collect
+from flows.stages import evaluate, pretokenize
+from flows.stages.pretokenize import MapInOrder
+from flows.store.publish import Artifact, Built, produce
+from flows.store.publish import Event as StoreEvent
+from flows.trainer import numerics
+from lmcore.errors import InputError
+from lmcore.model import config as models
+from lmcore.tokenizer import config as tokenizers
+from lmcore.training import config as trainings
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has been checked: its settings, its folder, and who watches it."""
+
+    preset: str
+    context: Context
+    folder: Path
+
+    @property
+    def config(self) -> RunConfig:
+        return self.context.config
+
+
+def prepare(preset: str, words: Sequence[str], map_in_order: MapInOrder, notify: Notify) -> Run:
+    """Read the settings, refuse what cannot work, show the plan. No work is done before.
+
+    Args:
+      preset: the run to start from.
+      words: settings as on the command line.
+      map_in_order: how shards are shared out.
+      notify: who is told what happens.
+
+    Raises:
+      InputError: all that is wrong with the settings at once, or the first thing that the
+        machine, the disk or a URL refuses.
+    """
+    config, execution = parse(preset, words)
+    refuse(faults(config, execution))
+    device = numerics.choose_device(config.numerics.device)
+    config = with_precision(config, device)
+    root = Path(execution.artifacts).resolve()
+    outline = plan(config, device, root)
+    refuse(outline.faults)
+    resolved = numerics.resolve(
+        config.numerics,
+        device=device,
+        total_flops=outline.training_flops,
+        micro_batch=outline.micro_batch,
+    )
+    notify(Event("note", "preflight", data={"plan": outline.lines(resolved)}))
+    check_urls(config.source, root)
+    folder = open_folder(root, execution.name or default_name(preset, config))
+    context = Context(config, execution, resolved, root, notify, map_in_order)
+    run = Run(preset, context, folder)
+    describe(run, {})
+    return run
+
+
+def faults(config: RunConfig, execution: Execution) -> list[str]:
+    """Everything that is wrong with the settings."""
+    special_tokens = config.tokenizer.special_tokens
+    context_length = config.model.context_length
+    return [
+        *configuration.faults(execution),
+        *corpora.faults(config.source, config.reading),
+        *tokenizers.faults(config.tokenizer),
+        *pretokenize.faults(config.pretokenize, special_tokens),
+        *models.faults(config.model),
+        *trainings.faults(config.training, context_length if context_length > 0 else None),
+        *evaluate.faults(config.evaluation),
+        *numerics.faults(config.numerics),
+        *split_faults(config),
+    ]
+
+
+def split_faults(config: RunConfig) -> list[str]:
+    """What is wrong with how a batch is shared out."""
+    batch, asked = config.training.batch_size, config.numerics
+    if asked.processes < 1 or batch < 1:
+        return []
+    if batch % asked.processes:
+        return [
+            f"--training.batch-size {batch} cannot be shared by --numerics.processes "
+            f"{asked.processes}: make it a multiple"
+        ]
+    if asked.micro_batch > 0 and (batch // asked.processes) % asked.micro_batch:
+        return [
+            f"--numerics.micro-batch is {asked.micro_batch}: it must divide the "
+            f"{batch // asked.processes} sequences of each process"
+        ]
+    return []
+
+
+def with_precision(config: RunConfig, device: str) -> RunConfig:
+    """The config with the precision chosen: mixed precision is meaning, so it is in the key."""
+    if config.training.precision != "auto":
+        return config
+    precision = numerics.choose_precision(device)
+    return replace(config, training=replace(config.training, precision=precision))
+
+
+def obtain(run: Run, stage: str, **upstream: Artifact) -> Artifact:
+    """The artifact of a stage: found and verified, or built; linked into the run's folder."""
+    entry, context = STAGES[stage], run.context
+
+    def build(out_dir: Path, work_dir: Path) -> Built:
+        show_live_metrics(run, stage, work_dir)
+        product = entry.build(context, upstream, out_dir, work_dir)
+        return Built(product.digest, product.facts)
+
+    context.notify(Event("started", stage))
+    artifact = produce(
+        context.root,
+        entry.request(context.config, upstream),
+        build,
+        notify=lambda event: context.notify(translated(event)),
+        verify=context.execution.verify,
+        root_flag="--artifacts",
+    )
+    kind = "hit" if artifact.hit else "built"
+    data = {"facts": dict(artifact.facts), "seconds": artifact.seconds, "path": str(artifact.path)}
+    context.notify(Event(kind, stage, data=data))
+    link(run.folder / stage, artifact.path)
+    describe(run, {**upstream, stage: artifact})
+    return artifact
+
+
+def translated(event: StoreEvent) -> Event:
+    """A store's event as one of the run's; what the run says itself becomes silence."""
+    loud = {"quarantined", "unlocked", "swept"}
+    kind = "warning" if event.kind in loud else "note"
+    text = "" if event.kind in ("hit", "building", "built") else event.text
+    return Event(kind, event.stage, text)
+
+
+def default_name(preset: str, config: RunConfig) -> str:
+    """The preset and six digits of what the run means: the same settings, the same folder."""
+    meaning = asdict(config)
+    meaning.pop("numerics")
+    digits = sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:6]
+    return f"{preset}-{digits}"
+
+
+def open_folder(root: Path, name: str) -> Path:
+    """Make the run's folder.
+
+    Raises:
+      InputError: it cannot be made.
+    """
+    folder = root / "runs" / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be made ({error.strerror}): give --artifacts a folder that you can "
+            "write to"
+        ) from error
+    return folder
+
+
+def describe(run: Run, artifacts: dict[str, Artifact]) -> None:
+    """Write ``run.json``: settings, and the key and digest of each artifact so far."""
+    value = {
+        "preset": run.preset,
+        "name": run.folder.name,
+        "config": asdict(run.config),
+        "artifacts": {
+            stage: {"key": artifact.key, "digest": artifact.digest}
+            for stage, artifact in artifacts.items()
+        },
+    }
+    path = run.folder / "run.json"
+    temporary = path.with_name(f".run.json.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=2))
+    temporary.replace(path)
+
+
+def link(path: Path, target: Path) -> None:
+    """Point ``path`` at ``target``, relative, replacing an older link."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(target, path.parent))
+    temporary.replace(path)
+
+
+def show_live_metrics(run: Run, stage: str, work_dir: Path) -> None:
+    """While the model trains, its metrics can be read in the run's folder."""
+    if stage == "pretrain":
+        with suppress(OSError):
+            link(run.folder / "metrics.jsonl", work_dir / "metrics.jsonl")
+
+
+def finish(run: Run, artifacts: dict[str, Artifact]) -> Report:
+    """Write and show the report of a run that has all its artifacts."""
+    link(run.folder / "metrics.jsonl", artifacts["pretrain"].path / "metrics.jsonl")
+    report = collect(run.preset, run.config, run.folder, artifacts)
+    run.context.notify(Event("note", "report", data={"report": report}))
+    return report
+
+
+def terminal() -> Terminal:
+    """Who watches by default."""
+    return Terminal()

@@ -1,0 +1,74 @@
+"""The corpus: two files fetched by URL, or written from the embedded grammar."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from flows.corpora.config import SourceConfig
+from flows.corpora.fetch import fetch
+from flows.progress.events import Event, Notify
+from flows.stages.product import Product
+from lmcore.synthetic.stories import stories
+
+SEPARATOR = "<|endoftext|>"
+# Validation stories are other draws of the same grammar: they begin where no training set reaches.
+FIRST_VALID_STORY = 1 << 40
+
+
+def run(source: SourceConfig, out_dir: Path, work_dir: Path, notify: Notify) -> Product:
+    """Put ``train`` and ``valid`` into ``out_dir``, as they come: plain or gzip, any format.
+
+    Raises:
+      InputError: a URL cannot be read, is cut short, or has another digest than was said.
+    """
+    if source.kind == "stories":
+        digests = {
+            "train": write_stories(source, 0, source.n_train_stories, out_dir / "train"),
+            "valid": write_stories(
+                source, FIRST_VALID_STORY, source.n_valid_stories, out_dir / "valid"
+            ),
+        }
+    else:
+        digests = {
+            split: download(source, split, out_dir, work_dir, notify)
+            for split in ("train", "valid")
+        }
+    sizes = {f"{split}_bytes": (out_dir / split).stat().st_size for split in digests}
+    return Product(facts={**digests, **sizes})
+
+
+def download(
+    source: SourceConfig, split: str, out_dir: Path, work_dir: Path, notify: Notify
+) -> str:
+    """Fetch one file; what was fetched before an interruption is not fetched again."""
+    partial = work_dir / split
+
+    def progress(done: int, total: int | None) -> None:
+        data = {"done": done, "total": total, "unit": "bytes", "label": split}
+        notify(Event("progress", "download", data=data))
+
+    digest = fetch(
+        getattr(source, f"{split}_url"),
+        partial,
+        sha256=getattr(source, f"{split}_sha256"),
+        bytes_expected=getattr(source, f"{split}_bytes"),
+        progress=progress,
+    )
+    partial.rename(out_dir / split)
+    return digest
+
+
+def write_stories(source: SourceConfig, first: int, count: int, path: Path) -> str:
+    """Write stories ``first`` to ``first + count``; return the file's SHA-256."""
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for line in separated(stories(source.seed, first, count)):
+            digest.update(line)
+            file.write(line)
+    return digest.hexdigest()
+
+
+def separated(texts: Iterator[str]) -> Iterator[bytes]:
+    """Each text on its own, a separator line between two of them."""
+    for n, text in enumerate(texts):
+        yield (f"\n{SEPARATOR}\n" if n else "").encode() + text.encode()

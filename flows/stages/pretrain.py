@@ -1,0 +1,69 @@
+"""A trained model: launches the training process and waits for it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from flows.formats.token_map import token_map
+from flows.progress.events import Event, Notify
+from flows.stages.product import Product
+from flows.trainer.job import Job
+from flows.trainer.launch import launch
+from flows.trainer.numerics import Numerics, Resolved, settle
+
+NUMERICS = "numerics.json"
+
+
+def map_tokens(
+    shards: Path, facts: Mapping, split: str, cache: Path, notify: Notify, stage: str
+) -> Path:
+    """Decode the shards of a split into a memory map, once; return its folder."""
+
+    def tell(text: str) -> None:
+        notify(Event("note", stage, text))
+
+    paths = [shards / name for name in facts[split]["files"]]
+    return token_map(paths, cache, digest=facts[split]["digest"], on_event=tell).path
+
+
+def fixed_numerics(
+    work_dir: Path, now: Resolved, asked: Numerics, allow_drift: bool, notify: Notify
+) -> Resolved:
+    """What the run began with, or, at its beginning, what was chosen now, recorded.
+
+    Raises:
+      InputError: the run began under other numerics, and ``allow_drift`` is off.
+    """
+    path = work_dir / NUMERICS
+    recorded = None
+    if path.exists():
+        recorded = Resolved(**json.loads(path.read_text())["numerics"])
+    chosen, drift = settle(recorded, now, asked, allow_drift=allow_drift)
+    drifts = json.loads(path.read_text())["drift"] if path.exists() else []
+    if drift:
+        notify(Event("warning", "pretrain", f"resuming under other {', '.join(drift)}"))
+        drifts.append({name: [getattr(recorded, name), getattr(chosen, name)] for name in drift})
+    path.write_text(json.dumps({"numerics": chosen.as_dict(), "drift": drifts}, indent=2))
+    return chosen
+
+
+def run(job: Job, notify: Notify) -> Product:
+    """Train as ``job`` says; its folders exist and its token maps are verified.
+
+    Raises:
+      InputError: the training process found something that the user can mend.
+    """
+    launch(job, notify)
+    out_dir, work_dir = Path(job.out_dir), Path(job.work_dir)
+    result = json.loads((out_dir / "result.json").read_text())
+    numerics = json.loads((work_dir / NUMERICS).read_text())
+    (out_dir / NUMERICS).write_text(json.dumps(numerics, indent=2))
+    model = {"model": vars(job.model), "training": vars(job.training)}
+    (out_dir / "model.json").write_text(json.dumps(model, indent=2))
+    return Product(combined(result["weights"]), {**result, **numerics})
+
+
+def combined(digests: Mapping[str, str]) -> str:
+    """One digest of the last and the best weights."""
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()

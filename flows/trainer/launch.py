@@ -1,0 +1,99 @@
+"""Starting a training process, listening to it, and never leaving it behind.
+
+The process runs in a session of its own, so that Ctrl-C reaches only the parent, which then asks
+the process to stop: it finishes its step, writes a checkpoint and goes. It inherits the lock on
+its work folder; the kernel frees it when the last of them has gone.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from flows.progress.events import Notify, from_line
+from flows.trainer.job import Job, write_job
+from flows.trainer.lifeline import CLEARED, environment
+from lmcore.errors import InputError
+
+GRACE_SECONDS = 4.0
+
+
+def launch(job: Job, notify: Notify) -> None:
+    """Run a job in a process of its own and pass its events on.
+
+    Raises:
+      InputError: the job failed for a reason that the user can mend.
+      RuntimeError: it failed for another; the text holds its traceback.
+    """
+    with tempfile.TemporaryDirectory(prefix="lmcore-job-") as folder:
+        job_path = Path(folder) / "job.json"
+        write_job(job, job_path)
+        process = start(job, job_path)
+        try:
+            failure = listen(process, notify)
+            process.wait()
+        except BaseException:
+            stop(process)
+            raise
+    if process.returncode != 0:
+        raise explain(process.returncode, job, failure)
+
+
+def start(job: Job, job_path: Path) -> subprocess.Popen[str]:
+    inherited = {k: v for k, v in os.environ.items() if k not in CLEARED}
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.worker", str(job_path)],
+        env=inherited | environment(job.numerics.threads),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        close_fds=False,  # only the lock's descriptor is marked inheritable
+    )
+
+
+def listen(process: subprocess.Popen[str], notify: Notify):
+    """Pass events on until the process closes its output; return its last failure, if any."""
+    failure = None
+    assert process.stdout is not None
+    for line in process.stdout:
+        event = from_line(line)
+        if event is None:
+            sys.stderr.write(line)
+        elif event.kind == "failed":
+            failure = failure or event
+        else:
+            notify(event)
+    return failure
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """Ask the whole process group to end, wait a little, then insist."""
+    for sign, patience in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, None)):
+        try:
+            os.killpg(process.pid, sign)
+        except (ProcessLookupError, PermissionError):
+            break
+        try:
+            process.wait(patience)
+            break
+        except subprocess.TimeoutExpired:
+            continue
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def explain(code: int, job: Job, failure) -> Exception:
+    """The exception for a process that ended with ``code``."""
+    if failure is not None and not failure.data.get("bug"):
+        return InputError(failure.text)
+    if failure is not None:
+        return RuntimeError(f"the {job.stage} process failed: {failure.text}")
+    if code == -signal.SIGKILL:
+        return InputError(
+            f"the {job.stage} process was killed (signal 9), most often for want of memory: lower "
+            "--numerics.micro-batch or the model's size, and run again; training resumes"
+        )
+    return RuntimeError(f"the {job.stage} process ended with exit code {code}")

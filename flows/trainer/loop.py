@@ -1,0 +1,275 @@
+"""The training loop: the pure step, and the effects around it.
+
+A step counts as done when its checkpoint, its validation and its metrics are on disk, in this
+order: validate, log, checkpoint. A run that was killed goes on after the last step that counts.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from flows.formats import checkpoint, metrics_log
+from flows.formats.metrics_log import MetricsLog
+from flows.formats.tensor_digest import tensors_digest
+from flows.formats.token_map import TokenMap, open_token_map
+from flows.progress.events import Event, Notify
+from flows.trainer.compiled import compile_step
+from flows.trainer.distributed import (
+    World,
+    any_rank,
+    join,
+    leave,
+    rows_of_rank,
+    sum_over_ranks,
+)
+from flows.trainer.job import Job
+from flows.trainer.meter import Meter
+from flows.trainer.reproducible import StopSignal, pin
+from flows.trainer.scoring import score_tokens
+from lmcore.data.batch import batch_at
+from lmcore.data.windows import window_starts
+from lmcore.errors import InputError
+from lmcore.evaluation.tally import Tally, bits_per_byte, mean_loss
+from lmcore.params import Params, flatten, map_params, unflatten
+from lmcore.training.config import n_steps
+from lmcore.training.step import TrainState, init_state, train_step
+
+STOPPED = 143  # 128 + SIGTERM
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and did, after a checkpoint."""
+
+
+class Data(NamedTuple):
+    """What the loop reads: the training tokens, where their windows begin, validation tokens."""
+
+    train: TokenMap
+    starts: np.ndarray
+    valid: TokenMap
+
+
+class Progress(NamedTuple):
+    """How far a run has come."""
+
+    state: TrainState
+    step: int
+    seconds: float
+
+
+def pretrain(job: Job, say: Notify) -> None:
+    """Train from the last checkpoint, or from the start, to the end; write the model.
+
+    Raises:
+      InputError: too few tokens for one window, or too many steps in a row without a finite loss.
+      SystemExit: 143 when asked to stop by SIGTERM, after writing a checkpoint.
+    """
+    pin(job.numerics)
+    world = join(job.numerics.device)
+    try:
+        data = open_data(job)
+        with StopSignal() as stop:
+            run = Run(job, data, world, say, stop)
+            final = run.to_the_end(resume(job, world, say))
+        if world.leads:
+            publish(job, final)
+    finally:
+        leave(world)
+
+
+def open_data(job: Job) -> Data:
+    """Map the tokens; refuse a text that does not fill one window."""
+    train = open_token_map(Path(job.train_tokens), verify="size")
+    valid = open_token_map(Path(job.valid_tokens), verify="size")
+    for name, tokens in (("training", train.tokens), ("validation", valid.tokens)):
+        if len(tokens) < job.model.context_length + 1:
+            raise InputError(
+                f"the {name} text has {len(tokens):,} tokens: a window of context_length "
+                f"{job.model.context_length} needs {job.model.context_length + 1}; lower "
+                "--model.context-length or give more text"
+            )
+    starts = window_starts(train.document_offsets, job.model.context_length, job.training.layout)
+    return Data(train, starts, valid)
+
+
+def checkpoints_of(job: Job) -> Path:
+    return Path(job.work_dir) / "checkpoints"
+
+
+def resume(job: Job, world: World, say: Notify) -> Progress:
+    """The last sound checkpoint, or the state before the first step."""
+
+    def warn(text: str) -> None:
+        say(Event("warning", "pretrain", text))
+
+    initial = init_state(job.model, job.training, device=world.device)
+    found = checkpoint.load_latest(checkpoints_of(job), on_skip=warn)
+    if found is None:
+        metrics_log.truncate_after(Path(job.metrics), 0) if world.leads else None
+        return Progress(initial, 0, 0.0)
+    on_device = map_params(lambda tensor: tensor.to(world.device), found.tensors)
+    if world.leads:
+        metrics_log.truncate_after(Path(job.metrics), found.record.step)
+        say(Event("note", "pretrain", f"resumed after step {found.record.step:,}"))
+    return Progress(
+        unflatten(initial, on_device), found.record.step, float(found.record.meta["seconds"])
+    )
+
+
+class Run:
+    """One training process at work: what it reads, where it writes, how it steps."""
+
+    def __init__(self, job: Job, data: Data, world: World, say: Notify, stop: StopSignal) -> None:
+        self.job, self.data, self.world, self.say, self.stop = job, data, world, say, stop
+        self.total = n_steps(job.training, job.model.context_length)
+        self.take_step = make_step(job, world)
+
+    def to_the_end(self, progress: Progress) -> Progress:
+        """Step until the last one; validate, log and checkpoint where they are due."""
+        meter = Meter(self.job, self.total, progress.step, progress.seconds)
+        with MetricsLog(Path(self.job.metrics)) if self.world.leads else _NoLog() as log:
+            state = progress.state
+            for step in range(progress.step + 1, self.total + 1):
+                state, metrics = self.take_step(state, self.batch(step - 1))
+                self.after_step(Progress(state, step, meter.seconds()), metrics, meter, log)
+        return Progress(state, self.total, meter.seconds())
+
+    def batch(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """This process's part of the batch of a step."""
+        training = self.job.training
+        inputs, targets = batch_at(
+            self.data.train.tokens,
+            self.data.starts,
+            self.job.model.context_length,
+            training.batch_size,
+            training.seed,
+            index,
+        )
+        to_device = partial(torch.Tensor.to, device=self.world.device)
+        return (
+            to_device(rows_of_rank(torch.from_numpy(inputs), self.world)),
+            to_device(rows_of_rank(torch.from_numpy(targets), self.world)),
+        )
+
+    def after_step(self, progress: Progress, metrics: Params, meter: Meter, log) -> None:
+        """The effects that are due after a step."""
+        job, step = self.job, progress.step
+        is_last = step == self.total
+        logs = is_last or step == 1 or step % job.log_every == 0
+        validates = is_last or bool(
+            job.training.validate_every and step % job.training.validate_every == 0
+        )
+        stops = any_rank(self.world, self.stop.came)
+        if logs or self.world.device.type == "cpu":
+            self.refuse_bad_steps(metrics)
+        meter.show(self.say, step, metrics)
+        if not self.world.leads:
+            self.leave_if(stops and not is_last)
+            return
+        if logs:
+            record = meter.record(step, metrics)
+            log.append(record)
+            self.say(Event("metrics", "pretrain", data=record))
+        score = self.validate(progress, log) if validates else None
+        if validates or stops or step % job.checkpoint_every == 0:
+            log.sync()
+            self.save(progress, score)
+        self.leave_if(stops and not is_last)
+
+    def refuse_bad_steps(self, metrics: Params) -> None:
+        """Stop where nothing is learned any more."""
+        most = self.job.training.max_bad_steps
+        if int(metrics["bad_steps"]) >= most:
+            raise InputError(
+                f"{most} steps in a row had a loss or gradient that is not finite; lower "
+                "--training.max-lr, or set --training.precision float32; what was trained before "
+                "is kept in the last checkpoint"
+            )
+
+    def validate(self, progress: Progress, log: MetricsLog) -> float:
+        """Measure the loss on the beginning of the validation text; log it and return it."""
+        began = time.perf_counter()
+        tally: Tally = score_tokens(progress.state.params, self.job, self.data.valid)
+        record = {
+            "kind": "validation",
+            "step": progress.step,
+            "loss": mean_loss(tally),
+            "bits_per_byte": bits_per_byte(tally),
+            "tokens": tally.tokens,
+            "seconds": time.perf_counter() - began,
+        }
+        log.append(record)
+        self.say(Event("metrics", "pretrain", data=record))
+        return record["loss"]
+
+    def save(self, progress: Progress, score: float | None) -> None:
+        """Write a checkpoint, and drop those that are neither the last few nor the best."""
+        folder = checkpoints_of(self.job)
+        meta = {"seconds": progress.seconds}
+        checkpoint.save(folder, progress.step, flatten(progress.state), meta, score=score)
+        checkpoint.prune(folder, self.job.keep_checkpoints, 1)
+
+    def leave_if(self, stops: bool) -> None:
+        if stops:
+            raise SystemExit(STOPPED)
+
+
+class _NoLog:
+    """The log of a process that does not lead."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+def make_step(job: Job, world: World) -> Callable:
+    """The training step of this process, its settings bound, compiled where that was chosen."""
+    rows = job.training.batch_size // world.size
+    step = partial(
+        train_step,
+        model=job.model,
+        training=job.training,
+        n_micro_batches=rows // job.numerics.micro_batch,
+        reduce=sum_over_ranks if world.size > 1 else None,
+        in_place=True,
+    )
+    return compile_step(step, job.training.precision) if job.numerics.compile else step
+
+
+def publish(job: Job, final: Progress) -> None:
+    """Write the model of the last step, and the best one where it is another."""
+    from safetensors.torch import save_file
+
+    out_dir = Path(job.out_dir)
+    last = resting(final.state.params)
+    save_file(last, out_dir / "model.safetensors")
+    best = checkpoint.best_first(checkpoint.list_records(checkpoints_of(job)))[0]
+    digests = {"last": tensors_digest(last)}
+    if best.step != final.step:
+        weights = unflatten(final.state, checkpoint.load(best.path).tensors).params
+        save_file(resting(weights), out_dir / "best.safetensors")
+        digests["best"] = tensors_digest(resting(weights))
+    shutil.copyfile(job.metrics, out_dir / "metrics.jsonl")
+    result = {
+        "weights": digests,
+        "steps": final.step,
+        "tokens": final.step * job.training.batch_size * job.model.context_length,
+        "seconds": final.seconds,
+        "skipped": int(final.state.recovery.skipped),
+        "best_step": best.step,
+        "best_loss": best.score,
+    }
+    (out_dir / "result.json").write_text(json.dumps(result, indent=2))
+
+
+def resting(params: Params) -> Params:
+    """The parameters on the CPU, each in memory of its own."""
+    return map_params(lambda tensor: tensor.detach().cpu().contiguous(), params)

@@ -1,0 +1,35 @@
+"""Settings of torch under which the same run gives the same bits, and a signal that asks to stop."""
+
+import signal
+from types import FrameType
+
+import torch
+
+from flows.trainer.numerics import Resolved
+
+
+def pin(numerics: Resolved) -> None:
+    """Fix threads and kernels for this process; see `lifeline.environment` for the rest."""
+    torch.set_num_threads(numerics.threads)
+    torch.use_deterministic_algorithms(True)
+    # Filling fresh memory guards against reading what was never written; no kernel here does.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.benchmark = False
+    torch.set_float32_matmul_precision("highest")
+
+
+class StopSignal:
+    """Remembers that SIGTERM came, so that the loop can end between two steps."""
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __enter__(self) -> "StopSignal":
+        self.before = signal.signal(signal.SIGTERM, self.take)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        signal.signal(signal.SIGTERM, self.before)
+
+    def take(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
