@@ -197,8 +197,23 @@ def encode_by_definition(
             encoded.append(special_ids[piece])
         else:
             words = (merge_word(single_bytes(word), ranks) for word in pre_tokens(piece, pattern))
-            encoded.extend(ids[token] for word in words for token in word)
+            encoded.extend(id_of(token, ids) for word in words for token in word)
     return encoded
+
+
+def id_of(token: bytes, ids: Mapping[bytes, int]) -> int:
+    """The id of a token; only a byte of a vocabulary that lacks some can have none."""
+    if token not in ids:
+        raise InputError(missing_byte(token[0]))
+    return ids[token]
+
+
+def missing_byte(byte: int) -> str:
+    """What to say where the text has a byte that is no token."""
+    return (
+        f"the text has the byte 0x{byte:02x}, which is not in the vocabulary: a vocabulary for any "
+        "text holds all 256 bytes; use one made by train_bpe"
+    )
 
 
 def special_token_ids(special_tokens: Sequence[str], vocab: Sequence[bytes]) -> dict[str, int]:

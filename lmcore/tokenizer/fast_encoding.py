@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from lmcore.tokenizer.bpe import Pair
+from lmcore.errors import InputError
+from lmcore.tokenizer.bpe import Pair, missing_byte
 
 SHORT_WORD_BYTES = 64
 REMEMBERED_WORD_CHARACTERS = 64
@@ -27,20 +28,20 @@ REMEMBERED_WORDS = 1 << 18
 class MergeTable(NamedTuple):
     """The merges as ids.
 
-    byte_ids: the id of each byte, 256 of them.
+    byte_ids: the id of each byte that has one, as all 256 have after training.
     ranks: the place in the order of merges, by pair of ids.
     made: the id that each merge makes, by rank.
     """
 
-    byte_ids: list[int]
+    byte_ids: dict[int, int]
     ranks: dict[tuple[int, int], int]
     made: list[int]
 
 
 def merge_table(ids: Mapping[bytes, int], merges: Mapping[Pair, bytes]) -> MergeTable:
-    """Look up the id of every byte and of every token of ``merges``."""
+    """Look up the id of every byte, and of every token of ``merges``."""
     return MergeTable(
-        byte_ids=[ids[bytes([byte])] for byte in range(256)],
+        byte_ids={byte: ids[one] for byte in range(256) if (one := bytes([byte])) in ids},
         ranks={(ids[left], ids[right]): rank for rank, (left, right) in enumerate(merges)},
         made=[ids[token] for token in merges.values()],
     )
@@ -67,7 +68,10 @@ class WordEncoder(dict[str, tuple[int, ...]]):
 
 def merge_ids(word: bytes, table: MergeTable) -> list[int]:
     """The ids of one pre-token: the pair of lowest rank is merged first, until none is left."""
-    ids = [table.byte_ids[byte] for byte in word]
+    try:
+        ids = [table.byte_ids[byte] for byte in word]
+    except KeyError as error:
+        raise InputError(missing_byte(error.args[0])) from None
     merge = merge_short if len(word) <= SHORT_WORD_BYTES else merge_long
     return merge(ids, table)
 

@@ -47,14 +47,16 @@ class TrainingProgress(NamedTuple):
     """What `train_bpe` tells its ``progress`` callback.
 
     phase: "count" while the text is read, then "merge".
-    done: characters read so far, or tokens in the vocabulary so far.
+    done: how much is done, in ``unit``: of the text, or of the vocabulary.
     total: the vocabulary size that is aimed at; 0 while counting, since the length of the text is
       not known.
+    unit: what is counted.
     """
 
     phase: Literal["count", "merge"]
     done: int
     total: int
+    unit: Literal["characters", "tokens"]
 
 
 def train_bpe(
@@ -114,11 +116,11 @@ def train_bpe(
         training_data,
         pattern,
         tuple(special_tokens),
-        lambda n: tell(TrainingProgress("count", n, 0)),
+        lambda n: tell(TrainingProgress("count", n, 0, "characters")),
     )
     vocab = list(first_vocab(special_tokens))
     merges = merge_words(
-        words, vocab, vocab_size, lambda n: tell(TrainingProgress("merge", n, vocab_size))
+        words, vocab, vocab_size, lambda n: tell(TrainingProgress("merge", n, vocab_size, "tokens"))
     )
     warn_if_not_filled(len(vocab), vocab_size)
     return vocab, merges

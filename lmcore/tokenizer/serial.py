@@ -13,7 +13,6 @@ The layout, version 1::
      "merges": [["t", "h"], ...]}                   in order; each makes its two parts joined
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -86,34 +85,6 @@ def from_json_value(value: Any) -> Tokenizer:
     return Tokenizer(vocab, merges, tuple(special_tokens), _entry(value, "pattern"))
 
 
-def to_json_text(tokenizer: Tokenizer) -> str:
-    r"""The same as text, one token and one merge a line; the same value gives the same text.
-
-    Example:
-      >>> text = to_json_text(Tokenizer([bytes([b]) for b in range(256)], {}))
-      >>> text.splitlines()[:2]
-      ['{', ' "format": "lmcore-tokenizer",']
-    """
-    value = to_json_value(tokenizer)
-    entries = (f" {json.dumps(name)}: {_lines(part)}" for name, part in value.items())
-    return "{\n" + ",\n".join(entries) + "\n}\n"
-
-
-def from_json_text(text: str) -> Tokenizer:
-    """The tokenizer that `to_json_text`, or any JSON writer, wrote; errors as `from_json_value`.
-
-    Example:
-      >>> tokenizer = Tokenizer([bytes([b]) for b in range(256)], {})
-      >>> from_json_text(to_json_text(tokenizer)) == tokenizer
-      True
-    """
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"this is not JSON ({error}): a tokenizer file must be") from None
-    return from_json_value(value)
-
-
 def shown(token: bytes) -> str:
     r"""A token as a person can read it.
 
@@ -147,13 +118,6 @@ def _unshown_part(part: str) -> bytes:
         return part.encode()
     except UnicodeEncodeError:
         raise InputError("a lone surrogate has no UTF-8 bytes") from None
-
-
-def _lines(part: Any) -> str:
-    """A list with an entry a line, anything else on one."""
-    if not isinstance(part, list) or not part:
-        return json.dumps(part, ensure_ascii=False)
-    return "[\n" + ",\n".join(f"  {json.dumps(x, ensure_ascii=False)}" for x in part) + "\n ]"
 
 
 def _expect(value: Mapping[str, Any], name: str, expected: object) -> None:

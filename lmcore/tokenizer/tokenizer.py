@@ -32,7 +32,8 @@ class Tokenizer:
     seen, which changes its speed only. A copy sent to another process carries the fields alone.
 
     Args:
-      vocab: the bytes of each token; the place of a token is its id. Holds the 256 bytes.
+      vocab: the bytes of each token; the place of a token is its id. Where a byte is missing, a
+        text that has it cannot be encoded.
       merges: the token that each pair of tokens makes, in the order in which they are merged.
       special_tokens: strings of ``vocab`` that are found in a text before anything else.
       pattern: how text is cut into pre-tokens; the one that the vocabulary was trained with.
@@ -90,7 +91,8 @@ class Tokenizer:
             characters are plain text, which is what text from a stranger should be.
 
         Raises:
-          InputError: ``text`` holds a lone surrogate; the message says where.
+          InputError: ``text`` holds a lone surrogate (the message says where), or a byte that is
+            not in the vocabulary.
 
         Example:
           >>> Tokenizer([bytes([b]) for b in range(256)], {}).encode("é")
@@ -211,7 +213,8 @@ def encode(
       ids in ``[0, len(vocab))``; `decode` gives ``text`` back.
 
     Raises:
-      InputError: ``text`` holds a lone surrogate, or the other arguments do not fit together.
+      InputError: ``text`` holds a lone surrogate or a byte that is not in ``vocab``, or the other
+        arguments do not fit together.
 
     Example:
       >>> from lmcore.tokenizer.fast_training import train_bpe
@@ -243,11 +246,6 @@ def vocabulary_faults(
             if token in known:
                 found.append(f"vocab[{index}] is {token!r}: it already is vocab[{known[token]}]")
             known.setdefault(token, index)
-    if missing := [byte for byte in range(256) if bytes([byte]) not in known]:
-        found.append(
-            f"the vocabulary lacks {len(missing)} of the 256 bytes, first {bytes([missing[0]])!r}: "
-            "each must be a token, so that any text can be encoded"
-        )
     for rank, ((left, right), token) in enumerate(merges.items()):
         if token != left + right:
             found.append(f"merges[{rank}] makes {token!r} of {left!r} and {right!r}")
