@@ -67,8 +67,7 @@ def _cosine_schedule_tensor(
     """Evaluate every piece and select: the same values, whatever the step, from one graph."""
     t = step.to(scalar_dtype(step.device))
     warm = t / max(warmup_steps, 1) * max_lr
-    # Clamped, so that a step outside the cosine cannot make an infinity that the select then reads.
-    progress = ((t - warmup_steps) / max(cosine_steps - warmup_steps, 1)).clamp(0.0, 1.0)
+    progress = (t - warmup_steps) / max(cosine_steps - warmup_steps, 1)
     cosine = min_lr + 0.5 * (1 + torch.cos(progress * math.pi)) * (max_lr - min_lr)
     after = torch.where(step > cosine_steps, min_lr, cosine)
     return torch.where(step < warmup_steps, warm, after)

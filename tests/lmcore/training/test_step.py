@@ -204,6 +204,13 @@ def test_metrics_are_scalars_with_fixed_names():
     assert all(value.ndim == 0 for value in metrics.values())
 
 
+def test_a_maximum_norm_of_zero_turns_clipping_off():
+    """Zero means no clipping, not gradients of zero."""
+    off, _ = run(2, replace(TRAINING, max_grad_norm=0.0))
+    never, _ = run(2, replace(TRAINING, max_grad_norm=1e9))
+    assert_same_bits(off, never)
+
+
 def test_auto_precision_is_refused():
     """Whoever calls the step has to say in which precision."""
     with pytest.raises(InputError, match=r"--training\.precision"):
