@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 CorpusKind = Literal["stories", "url"]
@@ -12,12 +12,12 @@ SCHEMES = ("https", "http", "file")
 
 
 @dataclass(frozen=True)
-class CorpusConfig:
-    """The corpus of a run: the embedded stories, or a training and a validation file by URL.
+class SourceConfig:
+    """Which bytes a run learns from: the embedded stories, or two files by URL.
 
     Example:
-      >>> CorpusConfig(kind="url", train_url="file:///data/a.txt", valid_url="file:///data/b.txt")
-      CorpusConfig(kind='url', train_url='file:///data/a.txt', valid_url='file:///data/b.txt', ...)
+      >>> SourceConfig(kind="url", train_url="file:///data/a.txt", valid_url="file:///b.txt").kind
+      'url'
     """
 
     kind: CorpusKind = "stories"
@@ -34,6 +34,23 @@ class CorpusConfig:
     """Size of the training file as downloaded, in bytes; 0 is unknown."""
     valid_bytes: int = 0
     """Size of the validation file as downloaded, in bytes; 0 is unknown."""
+    n_train_stories: int = 20_000
+    """How many embedded stories to train on."""
+    n_valid_stories: int = 1_000
+    """How many embedded stories, all different draws, to validate on."""
+    seed: int = 0
+    """Which embedded stories are drawn."""
+
+
+@dataclass(frozen=True)
+class ReadingConfig:
+    """How the bytes of a corpus are read as documents.
+
+    Example:
+      >>> ReadingConfig(format="jsonl").text_field
+      'text'
+    """
+
     format: CorpusFormat = "text"
     """Plain text with separators, one JSON object a line, or a Parquet table."""
     text_field: str = "text"
@@ -44,36 +61,47 @@ class CorpusConfig:
     """What bytes that are not UTF-8 do: stop the run (strict), or become U+FFFD (replace)."""
     max_train_bytes: int = 0
     """Take only so many bytes of training text, cut at a document's border; 0 takes all."""
-    n_train_stories: int = 20_000
-    """How many embedded stories to train on."""
-    n_valid_stories: int = 1_000
-    """How many embedded stories, all different draws, to validate on."""
-    seed: int = 0
-    """Which embedded stories are drawn."""
 
 
-def faults(config: CorpusConfig) -> list[str]:
-    """Everything that is wrong with the config, one message each; empty when it is sound.
+def faults(source: SourceConfig, reading: ReadingConfig) -> list[str]:
+    """Everything that is wrong with the two, one message each; empty when they are sound.
 
     Each message says what was expected, what came, and which flag to change. Nothing is opened
     or asked for: whether a URL answers is ``flows.corpora.fetch.preflight``'s question.
 
     Args:
-      config: any ``CorpusConfig``.
+      source: which bytes.
+      reading: how they are read.
 
     Returns:
-      The messages, in the order of the fields.
+      The messages.
 
     Example:
-      >>> faults(CorpusConfig(n_train_stories=0))
+      >>> faults(SourceConfig(n_train_stories=0), ReadingConfig())
       ['n_train_stories is 0: it must be at least 1; raise --corpus.n-train-stories']
     """
-    return [*choice_faults(config), *url_faults(config), *text_faults(config), *size_faults(config)]
+    return [
+        *choice_faults(source, {"kind": CorpusKind}),
+        *choice_faults(reading, {"format": CorpusFormat, "errors": Utf8Errors}),
+        *url_faults(source),
+        *digest_faults(source),
+        *field_faults(source, reading),
+        *least_faults(source, SOURCE_LEAST),
+        *least_faults(reading, {"max_train_bytes": 0}),
+    ]
 
 
-def choice_faults(config: CorpusConfig) -> list[str]:
+SOURCE_LEAST = {
+    "train_bytes": 0,
+    "valid_bytes": 0,
+    "seed": 0,
+    "n_train_stories": 1,
+    "n_valid_stories": 1,
+}
+
+
+def choice_faults(config: SourceConfig | ReadingConfig, choices: dict[str, Any]) -> list[str]:
     """Faults of the fields that are one of a few words."""
-    choices = {"kind": CorpusKind, "format": CorpusFormat, "errors": Utf8Errors}
     return [
         f"{name} is {getattr(config, name)!r}: it must be one of {', '.join(get_args(choice))}; "
         f"change {flag(name)}"
@@ -82,7 +110,7 @@ def choice_faults(config: CorpusConfig) -> list[str]:
     ]
 
 
-def url_faults(config: CorpusConfig) -> list[str]:
+def url_faults(config: SourceConfig) -> list[str]:
     """Faults of the two URLs, given the kind of corpus."""
     found = []
     for name in ("train_url", "valid_url"):
@@ -117,30 +145,40 @@ def one_url_faults(url: str, option: str) -> list[str]:
     return [] if parts.hostname else [f"it names no host; correct {option}"]
 
 
-def text_faults(config: CorpusConfig) -> list[str]:
-    """Faults of the digests and of the field name."""
-    found = [
+def digest_faults(config: SourceConfig) -> list[str]:
+    """Faults of the digests."""
+    return [
         f"{name} is {getattr(config, name)!r}: it must be 64 lower-case hexadecimal digits, or "
         f"empty when unknown; correct {flag(name)}"
         for name in ("train_sha256", "valid_sha256")
         if not re.fullmatch(r"(?:[0-9a-f]{64})?", getattr(config, name))
     ]
-    if config.format != "text" and not config.text_field:
-        found.append(
-            f"text_field is empty: {config.format} needs the name of the field that holds the "
+
+
+def field_faults(source: SourceConfig, reading: ReadingConfig) -> list[str]:
+    """Faults of the format, given the kind of corpus."""
+    if source.kind == "stories":
+        fixed = ReadingConfig()
+        return [
+            f"{name} is {getattr(reading, name)!r}, but the embedded stories are text with "
+            f"separators; drop {flag(name)} or add --corpus.kind url"
+            for name in ("format", "separator")
+            if getattr(reading, name) != getattr(fixed, name)
+        ]
+    if reading.format != "text" and not reading.text_field:
+        return [
+            f"text_field is empty: {reading.format} needs the name of the field that holds the "
             "text; give --corpus.text-field NAME"
-        )
-    return found
+        ]
+    return []
 
 
-def size_faults(config: CorpusConfig) -> list[str]:
+def least_faults(config: SourceConfig | ReadingConfig, least: dict[str, int]) -> list[str]:
     """Faults of the numbers."""
-    lowest = dict.fromkeys(("train_bytes", "valid_bytes", "max_train_bytes", "seed"), 0)
-    lowest |= dict.fromkeys(("n_train_stories", "n_valid_stories"), 1)
     return [
-        f"{name} is {getattr(config, name)}: it must be at least {least}; raise {flag(name)}"
-        for name, least in lowest.items()
-        if getattr(config, name) < least
+        f"{name} is {getattr(config, name)}: it must be at least {low}; raise {flag(name)}"
+        for name, low in least.items()
+        if getattr(config, name) < low
     ]
 
 

@@ -3,19 +3,19 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from flows.corpora.config import CorpusConfig
+from flows.corpora.config import ReadingConfig
 from flows.corpora.jsonl import read_jsonl
 from flows.corpora.pieces import Document, first_bytes
 from flows.corpora.text import read_text
 from lmcore.errors import InputError
 
 
-def read_documents(path: Path, config: CorpusConfig, *, max_bytes: int = 0) -> Iterator[Document]:
+def read_documents(path: Path, config: ReadingConfig, *, max_bytes: int = 0) -> Iterator[Document]:
     """Stream the documents of a corpus file, in bounded memory.
 
     Args:
       path: the file, as downloaded.
-      config: says the format, and how to read it. The embedded stories are plain text.
+      config: says the format, and how to read it.
       max_bytes: take only so many bytes of text (for training, ``config.max_train_bytes``), cut
         at a document's border; 0 takes all.
 
@@ -28,7 +28,7 @@ def read_documents(path: Path, config: CorpusConfig, *, max_bytes: int = 0) -> I
 
     Example:
       >>> _ = Path("two.txt").write_text("One.<|endoftext|>Two.")
-      >>> [document.text for document in read_documents(Path("two.txt"), CorpusConfig())]
+      >>> [document.text for document in read_documents(Path("two.txt"), ReadingConfig())]
       ['One.', 'Two.']
     """
     empty = True
@@ -42,9 +42,9 @@ def read_documents(path: Path, config: CorpusConfig, *, max_bytes: int = 0) -> I
         )
 
 
-def read_format(path: Path, config: CorpusConfig) -> Iterator[Document]:
+def read_format(path: Path, config: ReadingConfig) -> Iterator[Document]:
     """The reader of the format, applied."""
-    if config.kind == "stories" or config.format == "text":
+    if config.format == "text":
         return read_text(path, config.separator, config.errors)
     if config.format == "jsonl":
         return read_jsonl(path, config.text_field, config.errors)

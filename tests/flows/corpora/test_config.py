@@ -4,15 +4,15 @@ from dataclasses import fields, replace
 
 import pytest
 
-from flows.corpora.config import CorpusConfig, faults
+from flows.corpora.config import ReadingConfig, SourceConfig, faults
 
-SOUND = CorpusConfig(kind="url", train_url="https://host/a.gz", valid_url="file:///data/b.txt")
+SOUND = SourceConfig(kind="url", train_url="https://host/a.gz", valid_url="file:///data/b.txt")
 
 
-@pytest.mark.parametrize("config", [CorpusConfig(), SOUND])
+@pytest.mark.parametrize("config", [SourceConfig(), SOUND])
 def test_sound_configs_have_no_faults(config):
     """The default, and one by URL, are sound."""
-    assert faults(config) == []
+    assert faults(config, ReadingConfig()) == []
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_sound_configs_have_no_faults(config):
 )
 def test_sound_urls(url):
     """These URLs can be fetched."""
-    assert faults(replace(SOUND, train_url=url)) == []
+    assert faults(replace(SOUND, train_url=url), ReadingConfig()) == []
 
 
 @pytest.mark.parametrize(
@@ -59,27 +59,31 @@ def test_sound_urls(url):
         ({"n_valid_stories": 0}, "raise --corpus.n-valid-stories"),
         ({"seed": -1}, "raise --corpus.seed"),
         ({"kind": "stories"}, "kind is 'stories', which reads no URL; add --corpus.kind url"),
+        ({"separator": "|", "kind": "stories", "train_url": "", "valid_url": ""}, "stories are"),
     ],
 )
 def test_each_fault_is_named(change, message):
     """A single fault gives the message that names value, demand and flag."""
-    found = faults(replace(SOUND, **change))
+    reading = {name: value for name, value in change.items() if hasattr(ReadingConfig(), name)}
+    source = {name: value for name, value in change.items() if name not in reading}
+    found = faults(replace(SOUND, **source), replace(ReadingConfig(), **reading))
     assert any(message in fault for fault in found), found
     assert len(found) == (2 if change == {"kind": "stories"} else 1)
 
 
 def test_all_faults_at_once():
     """A config with several faults reports each of them."""
-    config = CorpusConfig(kind="url", train_url="x", valid_sha256="y", n_train_stories=0, seed=-3)
-    assert len(faults(config)) == 5
+    source = SourceConfig(kind="url", train_url="x", valid_sha256="y", n_train_stories=0, seed=-3)
+    assert len(faults(source, ReadingConfig(max_train_bytes=-1))) == 6
 
 
-def test_every_field_is_explained():
+@pytest.mark.parametrize("config", [SourceConfig, ReadingConfig])
+def test_every_field_is_explained(config):
     """One sentence stands under each field: it becomes the help of the flag."""
     import ast
     import inspect
 
-    (body,) = ast.parse(inspect.getsource(CorpusConfig)).body
+    (body,) = ast.parse(inspect.getsource(config)).body
     assert isinstance(body, ast.ClassDef)
     named = [
         node.target.id
@@ -90,4 +94,4 @@ def test_every_field_is_explained():
         and isinstance(after.value, ast.Constant)
         and str(after.value.value).endswith(".")
     ]
-    assert named == [field.name for field in fields(CorpusConfig)]
+    assert named == [field.name for field in fields(config)]

@@ -1,6 +1,5 @@
 """The door to a corpus: every format gives the same documents, and an empty one is refused."""
 
-import gzip
 import json
 from typing import get_args
 
@@ -8,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.corpora.config import CorpusConfig, CorpusFormat
+from flows.corpora.config import CorpusFormat, ReadingConfig
 from flows.corpora.documents import read_documents
 from flows.corpora.pieces import Document
 from lmcore.errors import InputError
@@ -31,7 +30,7 @@ def test_every_format_gives_the_same_documents(tmp_path, format):
     """The same texts are the same documents, whatever format holds them; reading twice too."""
     path = tmp_path / "corpus"
     WRITERS[format](path, TEXTS)
-    config = CorpusConfig(kind="url", format=format)
+    config = ReadingConfig(format=format)
     expected = [Document(n, 0, text) for n, text in enumerate(TEXTS)]
     assert list(read_documents(path, config)) == expected
     assert list(read_documents(path, config)) == expected
@@ -45,24 +44,17 @@ def test_an_empty_corpus_is_refused(tmp_path, format, texts):
     path = tmp_path / "corpus"
     WRITERS[format](path, texts)
     with pytest.raises(InputError, match="corpus holds no text"):
-        list(read_documents(path, CorpusConfig(kind="url", format=format)))
+        list(read_documents(path, ReadingConfig(format=format)))
 
 
 def test_the_config_reaches_the_reader(tmp_path):
     """Separator, errors and text field are those of the config."""
     (tmp_path / "a.txt").write_bytes(b"One.|Tw\xff")
-    config = CorpusConfig(separator="|", errors="replace")
+    config = ReadingConfig(separator="|", errors="replace")
     assert [d.text for d in read_documents(tmp_path / "a.txt", config)] == ["One.", "Tw�"]
     (tmp_path / "a.jsonl").write_bytes(b'{"body": "One\xff"}')
-    config = CorpusConfig(kind="url", format="jsonl", text_field="body", errors="replace")
+    config = ReadingConfig(format="jsonl", text_field="body", errors="replace")
     assert [d.text for d in read_documents(tmp_path / "a.jsonl", config)] == ["One�"]
     pq.write_table(pa.table({"body": [b"One\xff"]}), tmp_path / "a.parquet")
-    config = CorpusConfig(kind="url", format="parquet", text_field="body", errors="replace")
+    config = ReadingConfig(format="parquet", text_field="body", errors="replace")
     assert [d.text for d in read_documents(tmp_path / "a.parquet", config)] == ["One�"]
-
-
-def test_the_embedded_stories_are_plain_text(tmp_path):
-    """For the embedded stories the format field means nothing."""
-    (tmp_path / "a.txt").write_bytes(gzip.compress(b"One."))
-    config = CorpusConfig(kind="stories", format="jsonl")
-    assert [d.text for d in read_documents(tmp_path / "a.txt", config)] == ["One."]
