@@ -29,8 +29,7 @@ from typing import NamedTuple
 from lmcore.errors import InputError
 from lmcore.tokenizer.config import (
     DEFAULT_SPECIAL_TOKENS,
-    TokenizerConfig,
-    refuse_faults,
+    checked_config,
     special_token_faults,
 )
 from lmcore.tokenizer.pretokenize import (
@@ -86,7 +85,7 @@ def train_by_definition(
       >>> vocab[256:], list(merges)
       ([b'ow', b'low'], [(b'o', b'w'), (b'l', b'ow')])
     """
-    refuse_faults(TokenizerConfig(vocab_size, tuple(special_tokens), pattern))
+    checked_config(vocab_size, special_tokens, pattern)
     vocab = first_vocab(special_tokens)
     words = count_words(training_data, special_tokens, pattern)
     start = BpeState(words, count_pairs(words), vocab, {})

@@ -51,10 +51,16 @@ def faults(config: TokenizerConfig) -> list[str]:
     return found
 
 
-def refuse_faults(config: TokenizerConfig) -> None:
-    """Raise one InputError that lists all the faults of ``config``, if it has any."""
+def checked_config(
+    vocab_size: int, special_tokens: Sequence[str], pattern: Pattern
+) -> TokenizerConfig:
+    """The config of these settings, or one InputError that lists all their faults."""
+    # A single str would pass for a sequence of one-letter tokens: it stays a str, a fault.
+    tokens = special_tokens if isinstance(special_tokens, str) else tuple(special_tokens)
+    config = TokenizerConfig(vocab_size, tokens, pattern)  # type: ignore[arg-type]
     if found := faults(config):
         raise InputError("\n".join(found))
+    return config
 
 
 def vocab_size_faults(vocab_size: int, n_special: int) -> list[str]:

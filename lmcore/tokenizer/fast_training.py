@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmcore.tokenizer.bpe import Merges, first_vocab, warn_if_not_filled
-from lmcore.tokenizer.config import DEFAULT_SPECIAL_TOKENS, TokenizerConfig, refuse_faults
+from lmcore.tokenizer.config import DEFAULT_SPECIAL_TOKENS, checked_config
 from lmcore.tokenizer.pretokenize import Pattern
 from lmcore.tokenizer.word_counts import count_words
 
@@ -109,13 +109,12 @@ def train_bpe(
       Sennrich, Haddow and Birch, 2016, Neural Machine Translation of Rare Words with Subword
       Units, algorithm 1; bytes as in Radford et al., 2019, section 2.2.
     """
-    special_tokens = special_tokens if isinstance(special_tokens, str) else tuple(special_tokens)
-    refuse_faults(TokenizerConfig(vocab_size, special_tokens, pattern))  # type: ignore[arg-type]
+    special_tokens = checked_config(vocab_size, special_tokens, pattern).special_tokens
     tell = progress or (lambda event: None)
     words = count_words(
         training_data,
         pattern,
-        tuple(special_tokens),
+        special_tokens,
         lambda n: tell(TrainingProgress("count", n, 0, "characters")),
     )
     vocab = list(first_vocab(special_tokens))

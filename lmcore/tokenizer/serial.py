@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmcore.errors import InputError
+from lmcore.tokenizer.pretokenize import known_pattern
 from lmcore.tokenizer.tokenizer import Tokenizer
 from lmcore.tokenizer.unicode_classes import UNICODE_VERSION
 
@@ -72,6 +73,9 @@ def from_json_value(value: Any) -> Tokenizer:
     _expect(value, "format", FORMAT)
     _expect(value, "version", VERSION)
     _expect(value, "unicode", UNICODE_VERSION)
+    pattern = _entry(value, "pattern")
+    if not isinstance(pattern, str):
+        raise InputError(f"pattern is a {_json_type(pattern)}: it must be a string")
     special_tokens = _strings(_entry(value, "special_tokens"), "special_tokens")
     vocab = _tokens(_entry(value, "vocab"), "vocab")
     merges: dict[tuple[bytes, bytes], bytes] = {}
@@ -82,7 +86,7 @@ def from_json_value(value: Any) -> Tokenizer:
         if (pair[0], pair[1]) in merges:
             raise InputError(f"merges[{rank}] is {written!r}: that pair was merged before")
         merges[pair[0], pair[1]] = pair[0] + pair[1]
-    return Tokenizer(vocab, merges, tuple(special_tokens), _entry(value, "pattern"))
+    return Tokenizer(vocab, merges, tuple(special_tokens), known_pattern(pattern))
 
 
 def shown(token: bytes) -> str:
@@ -131,9 +135,8 @@ def _expect(value: Mapping[str, Any], name: str, expected: object) -> None:
 
 def _entry(value: Mapping[str, Any], name: str) -> Any:
     if name not in value:
-        raise InputError(
-            f"the tokenizer has no entry {name!r}; it has {', '.join(value) or 'none'}"
-        )
+        present = ", ".join(map(str, value)) or "none"
+        raise InputError(f"the tokenizer lacks the entry {name!r}; it has {present}")
     return value[name]
 
 

@@ -238,14 +238,13 @@ def vocabulary_faults(
         return [
             f"vocab[{wrong[0]}] is {vocab[wrong[0]]!r}: each token must be bytes, and not empty"
         ]
-    special = set(special_token_ids(special_tokens, vocab).values())
+    special_token_ids(special_tokens, vocab)  # raises what is wrong with them
     known: dict[bytes, int] = {}
     found: list[str] = []
     for index, token in enumerate(vocab):
-        if index not in special:
-            if token in known:
-                found.append(f"vocab[{index}] is {token!r}: it already is vocab[{known[token]}]")
-            known.setdefault(token, index)
+        if token in known and len(token) > 1:  # a special token of one byte is one of two
+            found.append(f"vocab[{index}] is {token!r}: it already is vocab[{known[token]}]")
+        known.setdefault(token, index)
     for rank, ((left, right), token) in enumerate(merges.items()):
         if token != left + right:
             found.append(f"merges[{rank}] makes {token!r} of {left!r} and {right!r}")

@@ -1,0 +1,75 @@
+"""Merging words fast, against the definition."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmcore.tokenizer import fast_encoding
+from lmcore.tokenizer.bpe import merge_word, single_bytes
+from lmcore.tokenizer.fast_encoding import WordEncoder, merge_long, merge_short, merge_table
+
+
+@st.composite
+def merge_orders(draw) -> dict[tuple[bytes, bytes], bytes]:
+    """Merges over three letters in any order, so that pairs often make the same bytes."""
+    tokens = [b"a", b"b", b"c"]
+    pairs: list[tuple[bytes, bytes]] = []
+    for _ in range(draw(st.integers(0, 14))):
+        pair = (draw(st.sampled_from(tokens)), draw(st.sampled_from(tokens)))
+        if len(pair[0] + pair[1]) < 6 and pair not in pairs:
+            pairs.append(pair)
+            tokens.append(pair[0] + pair[1])
+    return {(left, right): left + right for left, right in draw(st.permutations(pairs))}
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text("abc", min_size=1, max_size=60), merge_orders())
+def test_short_and_long_words_merge_as_by_definition(word, merges):
+    """Both ways give the tokens of the plain rule, whatever the order and the ambiguity."""
+    tokens = [*(bytes([byte]) for byte in range(256)), *dict.fromkeys(merges.values())]
+    table = merge_table({token: i for i, token in enumerate(tokens)}, merges)
+    ranks = {pair: rank for rank, pair in enumerate(merges)}
+    expected = list(merge_word(single_bytes(word), ranks))
+    for merge in (merge_short, merge_long):
+        assert [tokens[i] for i in merge(list(word.encode()), table)] == expected
+
+
+def test_a_word_is_merged_once(monkeypatch):
+    """The second look-up of a word is a look-up; a word too long to remember is merged again."""
+    encoder = WordEncoder(merge_table({bytes([byte]): byte for byte in range(256)}, {}))
+    calls = []
+    monkeypatch.setattr(
+        fast_encoding, "merge_ids", lambda word, table: calls.append(word) or list(word)
+    )
+    assert encoder["ab"] == encoder["ab"] == (97, 98)
+    assert calls == [b"ab"]
+    long = "x" * (fast_encoding.REMEMBERED_WORD_CHARACTERS + 1)
+    assert encoder[long] == encoder[long]
+    assert len(calls) == 3
+
+
+def test_the_memory_is_bounded(monkeypatch):
+    """When the memory is full it starts afresh, and the ids stay the same."""
+    monkeypatch.setattr(fast_encoding, "REMEMBERED_WORDS", 2)
+    encoder = WordEncoder(merge_table({bytes([byte]): byte for byte in range(256)}, {}))
+    for word in ("a", "b", "c", "a"):
+        assert encoder[word] == tuple(word.encode())
+        assert len(encoder) <= 2
+
+
+@pytest.mark.parametrize("letter", ["a", "ab"])
+def test_a_megabyte_without_a_space_takes_seconds(letter):
+    """One word of a million bytes is no special case: n log n, where the plain rule takes hours."""
+    merges, token = {}, letter.encode()
+    vocab = {bytes([byte]): byte for byte in range(256)}
+    if letter == "ab":
+        merges[b"a", b"b"] = b"ab"
+        vocab[b"ab"] = 256
+    for _ in range(10):
+        merges[token, token] = token * 2
+        vocab[token * 2] = len(vocab)
+        token *= 2
+    ids = fast_encoding.merge_ids(
+        letter.encode() * (1_024_000 // len(letter)), merge_table(vocab, merges)
+    )
+    assert ids == [vocab[token]] * (1_024_000 // len(token))

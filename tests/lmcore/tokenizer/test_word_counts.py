@@ -1,0 +1,50 @@
+"""Counting pre-tokens."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+
+from lmcore.errors import InputError
+from lmcore.tokenizer.pretokenize import pre_tokens, split_special
+from lmcore.tokenizer.word_counts import count_words
+from tests.strategies import patterns, small_corpora, special_token_sets
+
+
+@settings(deadline=None)
+@given(small_corpora, patterns, special_token_sets)
+def test_counts_are_those_of_the_pre_tokens(texts, pattern, special_tokens):
+    """Every pre-token between special tokens is counted, by its bytes."""
+    expected = Counter(
+        word.encode()
+        for text in texts
+        for plain in split_special(text, special_tokens)[::2]
+        for word in pre_tokens(plain, pattern)
+    )
+    assert count_words(texts, pattern, special_tokens) == expected
+
+
+def test_a_text_longer_than_a_piece_is_counted_whole():
+    """Texts that are read in pieces lose nothing between them."""
+    text = "one two<eos> three's \u6f22\u5b57, \U0001f600 caf\u00e9\n" * 5000
+    plain = text.split("<eos>")
+    expected = Counter(word.encode() for piece in plain for word in pre_tokens(piece))
+    assert count_words([text], "gpt2", ("<eos>",)) == expected
+
+
+def test_texts_are_read_one_by_one_and_reported():
+    """The iterable is read once, as it comes, and the callback hears how far."""
+    heard = []
+    assert count_words((text for text in ["ab", "cd ab"]), on_read=heard.append) == {
+        b"ab": 1,
+        b"cd": 1,
+        b" ab": 1,
+    }
+    assert heard[-1] == 7
+    assert heard == sorted(heard)
+
+
+def test_a_bad_text_is_named_by_its_place():
+    """An item that cannot be encoded is an error that says which it is."""
+    with pytest.raises(InputError, match=r"item 1 of training_data .* at character 1"):
+        count_words(["a", "b\ud800"])
