@@ -37,24 +37,24 @@ def read(template: str) -> tuple[Part, ...]:
       (Text(text='A '), Draw(variable='toy', form='word'), Text(text='.'))
     """
     alternatives: list[list[Part]] = [[]]
-    outer: list[list[list[Part]]] = []  # the alternatives around each bracket that is open
+    outer: list[tuple[list[list[Part]], int]] = []  # around each open bracket, and its place
     for piece in _PIECE.finditer(template):
         sign = piece.group()
         if sign == "[":
-            outer.append(alternatives)
+            outer.append((alternatives, piece.start()))
             alternatives = [[]]
         elif sign == "|" and outer:
             alternatives.append([])
         elif sign == "]" and outer:
             choice = Choice(tuple(map(tuple, alternatives)), zipf(len(alternatives)))
-            alternatives = outer.pop()
+            alternatives, _ = outer.pop()
             alternatives[-1].append(choice)
         elif sign in "{}[]|":
             raise InputError(_misplaced(template, sign, piece.start()))
         else:
             alternatives[-1].append(_part(piece))
     if outer:
-        raise InputError(_misplaced(template, "[", template.rindex("[")))
+        raise InputError(_misplaced(template, "[", outer[-1][1]))
     return tuple(alternatives[0])
 
 
