@@ -221,6 +221,27 @@ def temporary() -> Any:
     return next((each for each in servers if each.server_process is not None), None)
 
 
+@contextmanager
+def shared() -> Iterator[None]:
+    """While open, other processes use our temporary server; each would start one of its own."""
+    server = temporary()
+    if server is None:
+        yield
+        return
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    before = os.environ.get("PREFECT_API_URL")
+    os.environ["PREFECT_API_URL"] = server.api_url  # for workers that read it at their start
+    try:
+        with temporary_settings({PREFECT_API_URL: server.api_url}):  # for what is sent to them
+            yield
+    finally:
+        if before is None:
+            del os.environ["PREFECT_API_URL"]
+        else:
+            os.environ["PREFECT_API_URL"] = before
+
+
 def bury() -> None:
     """Forget a temporary server that has died, so that a new one may start."""
     server = temporary()

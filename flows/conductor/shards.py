@@ -7,6 +7,7 @@ a pool of the standard library. Which one it is changes no result.
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import nullcontext
 from importlib.util import find_spec
 from itertools import islice
 from multiprocessing import get_context
@@ -103,8 +104,9 @@ def through_prefect(
     made = prefect.task(
         name="shard", cache_policy=NO_CACHE, persist_result=False, log_prints=False, retries=0
     )(shard)
+    one_server = nullcontext() if runner == "threads" else server.shared()
     try:
-        with task_runner(runner, width) as started:
+        with one_server, task_runner(runner, width) as started:
             drain(lambda item: started.submit(made, {"item": item}), shards, width, results)
     except (PrefectException, httpx.HTTPError) as error:
         server.lose(f"it fails ({server.first_line(error)}); the run goes on without it")
