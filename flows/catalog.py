@@ -136,9 +136,7 @@ def pretrain_request(config: RunConfig, upstream: Upstream) -> Request:
     )
 
 
-def pretrain_build(
-    context: Context, upstream: Upstream, out_dir: Path, work_dir: Path
-) -> Product:
+def pretrain_build(context: Context, upstream: Upstream, out_dir: Path, work_dir: Path) -> Product:
     execution, config = context.execution, context.config
     numerics = pretrain.fixed_numerics(
         work_dir, context.numerics, config.numerics, execution.allow_drift, context.notify
@@ -169,9 +167,7 @@ def evaluate_request(config: RunConfig, upstream: Upstream) -> Request:
     )
 
 
-def evaluate_build(
-    context: Context, upstream: Upstream, out_dir: Path, work_dir: Path
-) -> Product:
+def evaluate_build(context: Context, upstream: Upstream, out_dir: Path, work_dir: Path) -> Product:
     config, trained = context.config.evaluation, upstream["pretrain"]
     best = trained.path / "best.safetensors"
     use_best = config.weights == "best" and best.exists()
@@ -183,9 +179,7 @@ def evaluate_build(
     return evaluate.run(job, context.notify)
 
 
-def new_job(
-    stage: str, context: Context, upstream: Upstream, out_dir: Path, work_dir: Path
-) -> Job:
+def new_job(stage: str, context: Context, upstream: Upstream, out_dir: Path, work_dir: Path) -> Job:
     """A job with what both kinds of process need."""
     tokens = upstream["pretokenize"]
     maps = {

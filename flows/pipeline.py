@@ -12,6 +12,8 @@ if __name__ == "__main__":  # first, for the command line chooses the engine imp
 
     sys.exit(main())
 
+from flows.conductor.shards import map_shards
+from flows.conductor.watch import watching
 from flows.engine import flow, task
 from flows.run import Run, finish, obtain, prepare
 from flows.store.publish import Artifact
@@ -95,13 +97,13 @@ def pipeline(
         "--numerics.processes": processes,
     }
     given = [f"{flag}={value}" for flag, value in flags.items() if value is not None]
-    run = prepare(preset, [*given, *(overrides or [])])
+    with watching() as notify:
+        run = prepare(preset, [*given, *(overrides or [])], map_shards, notify)
 
-    corpus = download(run)
-    tokenizer = train_tokenizer(run, corpus)
-    token_shards = pretokenize(run, corpus, tokenizer)
-    model = pretrain(run, tokenizer, token_shards)
-    evaluation = evaluate(run, corpus, tokenizer, token_shards, model)
+        corpus = download(run)
+        tokenizer = train_tokenizer(run, corpus)
+        token_shards = pretokenize(run, corpus, tokenizer)
+        model = pretrain(run, tokenizer, token_shards)
+        evaluation = evaluate(run, corpus, tokenizer, token_shards, model)
 
-    return finish(run, evaluation)
-
+        return str(finish(run, corpus, tokenizer, token_shards, model, evaluation).folder)

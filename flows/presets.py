@@ -73,9 +73,7 @@ owt_tiny = replace(
     tokenizer=TokenizerConfig(vocab_size=32_000),
 )
 
-owt_small = replace(
-    owt_tiny, model=tinystories_small.model, training=tinystories_small.training
-)
+owt_small = replace(owt_tiny, model=tinystories_small.model, training=tinystories_small.training)
 
 # The assignment's own setting: 12.5M parameters outside the embeddings, of
 # which its handout trains on 327,680,000 tokens on a GPU, and on 40,960,000 on a laptop's CPU.

@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,13 +16,12 @@ from flows.config import Execution, RunConfig
 from flows.corpora import config as corpora
 from flows.preflight import check_urls, plan, refuse
 from flows.progress.events import Event, Notify
-from flows.progress.terminal import Terminal
 from flows.report.collect import Report, collect
 from flows.stages import evaluate, pretokenize
-from flows.stages.pretokenize import MapInOrder
 from flows.store.publish import Artifact, Built, produce
 from flows.store.publish import Event as StoreEvent
 from flows.trainer import numerics
+from flows.trainer.numerics import available_cores
 from lmcore.errors import InputError
 from lmcore.model import config as models
 from lmcore.tokenizer import config as tokenizers
@@ -41,13 +41,13 @@ class Run:
         return self.context.config
 
 
-def prepare(preset: str, words: Sequence[str], map_in_order: MapInOrder, notify: Notify) -> Run:
+def prepare(preset: str, words: Sequence[str], map_shards: Callable, notify: Notify) -> Run:
     """Read the settings, refuse what cannot work, show the plan. No work is done before.
 
     Args:
       preset: the run to start from.
       words: settings as on the command line.
-      map_in_order: how shards are shared out.
+      map_shards: shares shards out, given a runner and a number of workers.
       notify: who is told what happens.
 
     Raises:
@@ -70,7 +70,10 @@ def prepare(preset: str, words: Sequence[str], map_in_order: MapInOrder, notify:
     notify(Event("note", "preflight", data={"plan": outline.lines(resolved)}))
     check_urls(config.source, root)
     folder = open_folder(root, execution.name or default_name(preset, config))
-    context = Context(config, execution, resolved, root, notify, map_in_order)
+    shared_out = partial(
+        map_shards, runner=execution.runner, workers=execution.workers or available_cores()
+    )
+    context = Context(config, execution, resolved, root, notify, shared_out)
     run = Run(preset, context, folder)
     describe(run, {})
     return run
@@ -210,14 +213,11 @@ def show_live_metrics(run: Run, stage: str, work_dir: Path) -> None:
             link(run.folder / "metrics.jsonl", work_dir / "metrics.jsonl")
 
 
-def finish(run: Run, artifacts: dict[str, Artifact]) -> Report:
+def finish(run: Run, *artifacts: Artifact) -> Report:
     """Write and show the report of a run that has all its artifacts."""
-    link(run.folder / "metrics.jsonl", artifacts["pretrain"].path / "metrics.jsonl")
-    report = collect(run.preset, run.config, run.folder, artifacts)
+    by_stage = {artifact.stage: artifact for artifact in artifacts}
+    describe(run, by_stage)
+    link(run.folder / "metrics.jsonl", by_stage["pretrain"].path / "metrics.jsonl")
+    report = collect(run.preset, run.config, run.folder, by_stage)
     run.context.notify(Event("note", "report", data={"report": report}))
     return report
-
-
-def terminal() -> Terminal:
-    """Who watches by default."""
-    return Terminal()

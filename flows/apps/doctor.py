@@ -31,11 +31,18 @@ def doctor(artifacts: str = "artifacts") -> list[tuple[str, str]]:
         ("disk", f"{size(room(artifacts))} free"),
         ("device", device if device == "cpu" else f"{device}: {torch.cuda.get_device_name()}"),
         ("precision", f"{numerics.choose_precision(device)} where --training.precision is auto"),
-        ("instructions", f"{numerics.instruction_set()} (torch: {torch.backends.cpu.get_cpu_capability()})"),
+        (
+            "instructions",
+            f"{numerics.instruction_set()} (torch: {torch.backends.cpu.get_cpu_capability()})",
+        ),
         ("compiler", numerics.compiler() or "none found: torch.compile stays off on the CPU"),
         ("gloo / nccl", f"{distributed('gloo')} / {distributed('nccl')}"),
     ]
-    rows += [("pinned", f"{name}={value}") for name, value in environment(numerics.available_cores()).items() if name != "LMCORE_PARENT"]
+    rows += [
+        ("pinned", f"{name}={value}")
+        for name, value in environment(numerics.available_cores()).items()
+        if name != "LMCORE_PARENT"
+    ]
     rows += [
         ("cleared", f"{name}={os.environ[name]}, which would change bits: training ignores it")
         for name in CLEARED

@@ -36,7 +36,9 @@ def main(words: list[str]) -> int:
 
 def table_of_runs(runs: list[RunFolder]) -> Table:
     """A row for each run, with its result."""
-    table = Table("run", "preset", "stages", box=box.SIMPLE_HEAD, title="runs", title_justify="left")
+    table = Table(
+        "run", "preset", "stages", box=box.SIMPLE_HEAD, title="runs", title_justify="left"
+    )
     for name in ("loss", "bits per byte"):
         table.add_column(name, justify="right")
     for run in runs:
@@ -49,9 +51,7 @@ def table_of_runs(runs: list[RunFolder]) -> Table:
 
 def table_of_artifacts(root: Path, runs: list[RunFolder]) -> Table:
     """A row for each artifact: its size, when it was made, its inputs, the runs that use it."""
-    table = Table(
-        "artifact", "made", box=box.SIMPLE_HEAD, title="artifacts", title_justify="left"
-    )
+    table = Table("artifact", "made", box=box.SIMPLE_HEAD, title="artifacts", title_justify="left")
     table.add_column("size", justify="right")
     table.add_column("made from")
     table.add_column("runs")

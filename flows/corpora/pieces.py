@@ -43,7 +43,7 @@ def in_pieces(id: int, text: str, limit: int = PIECE_CHARACTERS, part: int = 0) 
       The pieces in order.
 
     Example:
-      >>> [piece.text for piece in in_pieces(0, "one\\ntwo\\nthree", limit=8)]
+      >>> [piece.text for piece in in_pieces(0, "one\\ntwo\\nthree", limit=6)]
       ['one\\n', 'two\\n', 'three']
     """
     pieces = []

@@ -185,6 +185,9 @@ def write_text(path: Path, texts: Iterable[str], separator: str) -> int:
     n_written = 0
     with path.open("w", encoding="utf-8", newline="") as file:
         for text in texts:
-            file.write(f"{text}\n{separator}\n")
+            # What the reader would take for a byte order mark, or half a line break, is doubled.
+            mark = "\ufeff" if n_written == 0 and text.startswith("\ufeff") else ""
+            line_break = "\r\n" if text.endswith("\r") else "\n"
+            file.write(f"{mark}{text}{line_break}{separator}\n")
             n_written += 1
     return n_written

@@ -249,7 +249,7 @@ def logical_digest(paths: Sequence[Path]) -> str:
 
     Example:
       >>> logical_digest([Path("train-00000.parquet")])[:8]
-      'abcdef01'
+      '7f28cf0f'
     """
     digest = TokenDigest()
     for rows in read_shards(paths):

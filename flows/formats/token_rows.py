@@ -120,7 +120,7 @@ class TokenDigest:
     Example:
       >>> digest = TokenDigest()
       >>> digest.hexdigest()[:8]
-      'abcdef01'
+      '941bb650'
     """
 
     def __init__(self) -> None:

@@ -32,7 +32,8 @@ def tokenizer_digest(tokenizer: Tokenizer) -> str:
     """SHA-256 of the file that :func:`save_tokenizer` writes: which tokenizer it is.
 
     Example:
-      >>> tokenizer_digest(tokenizer) == file_sha256(Path("tokenizer.json"))
+      >>> data = Path("tokenizer.json").read_bytes()
+      >>> tokenizer_digest(tokenizer) == hashlib.sha256(data).hexdigest()
       True
     """
     return hashlib.sha256(file_bytes(tokenizer)).hexdigest()

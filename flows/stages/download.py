@@ -41,21 +41,21 @@ def download(
     source: SourceConfig, split: str, out_dir: Path, work_dir: Path, notify: Notify
 ) -> str:
     """Fetch one file; what was fetched before an interruption is not fetched again."""
-    partial = work_dir / split
 
-    def progress(done: int, total: int | None) -> None:
+    def progress(done: int, total: int) -> None:
         data = {"done": done, "total": total, "unit": "bytes", "label": split}
         notify(Event("progress", "download", data=data))
 
-    digest = fetch(
+    fetched = fetch(
         getattr(source, f"{split}_url"),
-        partial,
+        out_dir / split,
+        partial=work_dir / split,
         sha256=getattr(source, f"{split}_sha256"),
         bytes_expected=getattr(source, f"{split}_bytes"),
+        option=f"--corpus.{split}",
         progress=progress,
     )
-    partial.rename(out_dir / split)
-    return digest
+    return fetched.sha256
 
 
 def write_stories(source: SourceConfig, first: int, count: int, path: Path) -> str:
