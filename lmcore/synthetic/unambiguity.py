@@ -81,7 +81,7 @@ def ambiguities(grammar: Grammar) -> Iterator[str]:
 
 
 def _collision(
-    pairs: Sequence[_Pair], texts: Mapping[tuple[str, str], frozenset[str]], of_what: str
+    pairs: Sequence[_Pair], texts: Mapping[tuple[str, str], list[str]], of_what: str
 ) -> Iterator[str]:
     """A message if some continuation of some pair collides."""
     seen: set[_Pair] = set()
@@ -99,7 +99,7 @@ def _collision(
             pending += _advance(pair, texts)
 
 
-def _advance(pair: _Pair, texts: Mapping[tuple[str, str], frozenset[str]]) -> Iterator[_Pair]:
+def _advance(pair: _Pair, texts: Mapping[tuple[str, str], list[str]]) -> Iterator[_Pair]:
     """The pairs after the one behind takes a step; those that differ in a character drop out."""
     for text, following in _steps(pair.behind, texts):
         if text.startswith(pair.lead):
@@ -110,7 +110,7 @@ def _advance(pair: _Pair, texts: Mapping[tuple[str, str], frozenset[str]]) -> It
 
 
 def _steps(
-    node: Node | None, texts: Mapping[tuple[str, str], frozenset[str]]
+    node: Node | None, texts: Mapping[tuple[str, str], list[str]]
 ) -> Iterator[tuple[str, Node | None]]:
     """Every text that a node may write, with the node that follows."""
     if isinstance(node, ChoiceNode):
@@ -121,14 +121,15 @@ def _steps(
         yield from ((text, node.next) for text in texts[node.variable, node.form])
 
 
-def _texts_by_form(grammar: Grammar) -> dict[tuple[str, str], frozenset[str]]:
+def _texts_by_form(grammar: Grammar) -> dict[tuple[str, str], list[str]]:
     """All that a variable can show in a form, whatever its parent."""
-    texts: dict[tuple[str, str], set[str]] = {}
+    texts: dict[tuple[str, str], list[str]] = {}
     for node in _nodes(link(grammar)):
         if isinstance(node, DrawNode | RecallNode):
             entries = chain.from_iterable(grammar.variables[node.variable].cases.values())
-            texts[node.variable, node.form] = {inflect(entry, node.form) for entry in entries}
-    return {key: frozenset(shown) for key, shown in texts.items()}
+            shown = {inflect(entry, node.form) for entry in entries}
+            texts[node.variable, node.form] = sorted(shown)
+    return texts
 
 
 def _nodes(start: Node | None) -> Iterator[Node]:

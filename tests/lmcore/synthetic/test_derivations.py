@@ -85,7 +85,7 @@ def test_neighbouring_seeds_and_indices_are_independent():
     """Pairs of one bit each from neighbours fill all four cells evenly: no seed echoes another."""
     start = link(grammar("[a|b]"))  # weights 4 and 3
     n = 8_000
-    for other in ((1, 0), (0, 1)):
+    for other in ((1, 0), (0, 1), (1, -1)):
         pairs = Counter(
             (write(start, 0, index), write(start, other[0], index + other[1])) for index in range(n)
         )
