@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 PERMUTATION_VERSION = 1
 """Raised whenever the order changes for any (n, seed, epoch); part of the key of a run."""
 
-_ROUNDS = (
-    12  # half-rounds; four whole ones prove security for wide halves, ours may be one bit wide
-)
+# Half-rounds. Eight are four whole ones, which the proof asks for; ours may be one bit wide.
+_ROUNDS = 12
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: SplitMix64's increment
 
