@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lmcore.errors import InputError
 from lmcore.tokenizer import bpe
+from lmcore.tokenizer.batch_encoding import encode_batch_gpt2
 from lmcore.tokenizer.bpe import Pair, special_token_ids
 from lmcore.tokenizer.fast_encoding import WordEncoder, merge_table
 from lmcore.tokenizer.pretokenize import (
@@ -118,12 +119,23 @@ class Tokenizer:
           >>> Tokenizer([bytes([b]) for b in range(256)], {}).encode_batch(["ab", "", "c"])
           (array([97, 98, 99], dtype=uint16), array([0, 2, 2, 3]))
         """
+        checked = checked_texts(texts, "texts")
+        if self.pattern == "gpt2":
+            find = self.special_ids if allow_special else {}
+            ids, offsets = encode_batch_gpt2(checked, self._words, find)
+        else:
+            ids, offsets = self._encode_each(checked, allow_special)
+        return (ids.astype(np.uint16) if self.vocab_size <= 1 << 16 else ids), offsets
+
+    def _encode_each(
+        self, texts: Iterable[str], allow_special: bool
+    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """As `encode_batch_gpt2`, for the other patterns: one text after the other."""
         flat, offsets = array("I"), [0]
-        for text in checked_texts(texts, "texts"):
+        for text in texts:
             flat.extend(chain.from_iterable(self._parts([text], allow_special)))
             offsets.append(len(flat))
-        ids = np.array(flat, np.uint16) if self.vocab_size <= 1 << 16 else np.array(flat, np.uint32)
-        return ids, np.array(offsets, np.int64)
+        return np.array(flat, np.uint32), np.array(offsets, np.int64)
 
     def encode_iterable(self, iterable: Iterable[str]) -> Iterator[int]:
         """The ids of the text that the strings of ``iterable`` join to, one by one.

@@ -101,10 +101,10 @@ def test_special_tokens_can_be_plain_text():
 
 
 @settings(deadline=None)
-@given(st.lists(tricky_text, max_size=5), st.booleans())
-def test_encode_batch_equals_encode(texts, allow_special):
+@given(st.lists(tricky_text, max_size=5), patterns, st.booleans())
+def test_encode_batch_equals_encode(texts, pattern, allow_special):
     """The flat array is the ids of the texts one after the other, the offsets say where."""
-    tokenizer = TOKENIZERS["gpt4"]
+    tokenizer = TOKENIZERS[pattern]
     ids, offsets = tokenizer.encode_batch(texts, allow_special=allow_special)
     parts = [ids[offsets[i] : offsets[i + 1]].tolist() for i in range(len(texts))]
     assert parts == [tokenizer.encode(text, allow_special=allow_special) for text in texts]

@@ -1,0 +1,37 @@
+"""Cutting text on arrays, against the pattern."""
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from lmcore.tokenizer.fast_pretokenize import cut_gpt2
+from lmcore.tokenizer.pretokenize import pre_tokens
+from tests.strategies import any_text, tricky_text
+
+contractions = st.text("'sdmtlver s\u017f\n1!", max_size=20)
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.lists(st.one_of(tricky_text, contractions, any_text), max_size=5))
+@example(["'s's'll''re 've\n'd", "it's", "'", "'l", "'ll", "x'", "'t\u00e9"])
+@example(["  ", "a  ", "\n a", "", "", " \u3000b", "'"])
+def test_every_text_is_cut_as_the_pattern_cuts_it(texts):
+    """Laid side by side, texts have the pre-tokens that each has alone, and know their text."""
+    cut = cut_gpt2(texts)
+    found = [
+        (text, bytes(cut.raw[start : start + length]).decode())
+        for text, start, length in zip(cut.text_of, cut.starts, cut.lengths, strict=True)
+    ]
+    assert found == [(i, word) for i, text in enumerate(texts) for word in pre_tokens(text)]
+
+
+@pytest.mark.parametrize("end", ["s", "d", "m", "t", "ll", "ve", "re", "S", "l", "v", "e", "ſ"])
+def test_contractions_at_every_place(end):
+    """Each ending, and each that only looks like one, at the start, in the middle, at the end."""
+    texts = [f"'{end}", f"a'{end}b", f" '{end}", f"1'{end}'{end} ", f"''{end}", f"\n'{end}\n"]
+    cut = cut_gpt2(texts)
+    words = [
+        bytes(cut.raw[start : start + length]).decode()
+        for start, length in zip(cut.starts, cut.lengths, strict=True)
+    ]
+    assert words == [word for text in texts for word in pre_tokens(text)]
