@@ -170,7 +170,7 @@ def test_without_reading_bytes_a_changed_byte_would_pass(root, monkeypatch):
 
 
 def test_a_fault_seen_in_one_tenth_is_not_lost_in_the_next(root, monkeypatch, events):
-    """What the first look found is looked at whole under the lock, not by another tenth."""
+    """The look under the lock reads the tenth in which the first look found a fault."""
     monkeypatch.setattr(record, "CHUNK_BYTES", 1)
     monkeypatch.setattr(verify, "FULL_BELOW_BYTES", 1)
     artifact = produce(root, request(), writing({"a": "x" * 20}))

@@ -83,6 +83,17 @@ def test_any_changed_byte_of_a_record_is_found(tmp_path_factory, data):
         read_record(folder)
 
 
+@pytest.mark.parametrize("change", [(b"  ", b"\t "), (b"\n}", b"}"), (b": ", b":"), (b"}\n", b"}")])
+def test_changed_white_space_of_a_record_is_found(folder, change):
+    """Even what JSON does not care about is as it was written, or the record is not trusted."""
+    path = folder / "record.json"
+    before = path.read_bytes()
+    path.write_bytes(before.replace(*change))
+    assert path.read_bytes() != before
+    with pytest.raises(BadRecordError, match="was changed"):
+        read_record(folder)
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
