@@ -1,5 +1,8 @@
 """Attention by definition, fused and tiled against PyTorch's; the layer around them."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,7 +24,7 @@ sizes = st.integers(1, 7)
 leading = st.sampled_from([(), (2,), (2, 3)])
 
 # float64 sums of a few dozen terms.
-EXACT = {"rtol": 1e-10, "atol": 1e-12}
+EXACT: dict[str, Any] = {"rtol": 1e-10, "atol": 1e-12}
 ATTENTIONS = {
     "naive": lambda q, k, v, *, is_causal: scaled_dot_product_attention(q, k, v, None, is_causal),
     "fused": fused_attention,
@@ -31,11 +34,11 @@ ATTENTIONS = {
 }
 
 
-def value_and_gradients(function, *inputs):
+def value_and_gradients(function: Callable[..., torch.Tensor], *inputs: torch.Tensor):
     """The output, and each input's gradient for a random weighting of the outputs."""
-    inputs = [x.detach().requires_grad_() for x in inputs]
-    out = function(*inputs)
-    return out, *torch.autograd.grad((out * tensor(*out.shape, seed=9)).sum(), inputs)
+    leaves = [x.detach().requires_grad_() for x in inputs]
+    out = function(*leaves)
+    return out, *torch.autograd.grad((out * tensor(*out.shape, seed=9)).sum(), leaves)
 
 
 def same(ours, theirs, *inputs):
@@ -108,7 +111,9 @@ def test_the_layer_equals_pytorchs_multihead_attention(kind, batch, length, n_he
         return out.transpose(0, 1)
 
     same(
-        lambda *a: multi_head_attention(*a, n_heads, attention=ATTENTIONS[kind]),
+        lambda x, q, k, v, o: multi_head_attention(
+            x, q, k, v, o, n_heads, attention=ATTENTIONS[kind]
+        ),
         theirs,
         x,
         *weights,
@@ -121,8 +126,8 @@ def test_every_inner_attention_gives_the_same_layer_with_rotation(layout):
     inputs = [tensor(2, 6, 8), *(tensor(8, 8, seed=i) for i in range(1, 5))]
     results = [
         value_and_gradients(
-            lambda *a, f=attention: multi_head_attention(
-                *a, 2, rotary=rotary_tables(4, 6), layout=layout, attention=f
+            lambda x, q, k, v, o, f=attention: multi_head_attention(
+                x, q, k, v, o, 2, rotary=rotary_tables(4, 6), layout=layout, attention=f
             ),
             *inputs,
         )

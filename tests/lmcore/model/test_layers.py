@@ -1,6 +1,7 @@
 """The layers against PyTorch's own and against their formulas."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ leading = st.lists(st.integers(1, 3), max_size=3).map(tuple)
 check = settings(deadline=None, max_examples=40)
 
 # float64 sums of at most some hundred terms, each wrong by 1e-16.
-EXACT = {"rtol": 1e-11, "atol": 1e-12}
+EXACT: dict[str, Any] = {"rtol": 1e-11, "atol": 1e-12}
 
 
 def same_values_and_gradients(ours, theirs, *inputs):
