@@ -88,24 +88,47 @@ def test_the_first_folder_wins(tmp_path):
     assert os.listdir(tmp_path) == ["made"]
 
 
-def test_files_are_synced_before_the_rename(tmp_path, monkeypatch):
-    """Files, folder, rename, parent: in this order, or a power cut may leave an empty folder."""
-    steps = []
-    real_sync, real_rename = os.fsync, os.rename
+@pytest.fixture
+def steps(monkeypatch):
+    """The syncs, by name, and the renames, in the order in which they happen."""
+    seen = []
+    real_sync, real_rename, real_replace = os.fsync, os.rename, os.replace
 
     def fsync(descriptor):
-        steps.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        seen.append(os.fstat(descriptor).st_ino)
         real_sync(descriptor)
 
-    def rename(source, target):
-        steps.append("rename")
-        real_rename(source, target)
+    def renaming(real):
+        def rename(source, target):
+            seen.append("rename")
+            real(source, target)
+
+        return rename
 
     monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr(os, "rename", renaming(real_rename))
+    monkeypatch.setattr(os, "replace", renaming(real_replace))
+
+    def named(*paths):
+        by_inode = {path.stat().st_ino: path.name for path in paths}
+        return [by_inode.get(step, step) for step in seen]
+
+    return named
+
+
+def test_a_file_is_synced_before_the_rename(tmp_path, steps):
+    """File, rename, folder: in this order, or a power cut may leave an empty file."""
+    with new_file(tmp_path / "made") as file:
+        file.write(b"x")
+    assert steps(tmp_path / "made", tmp_path) == ["made", "rename", tmp_path.name]
+
+
+def test_files_are_synced_before_a_folder_is_renamed(tmp_path, steps):
+    """Files, folder, rename, parent: in this order, or a power cut may leave an empty folder."""
     with new_folder(tmp_path / "made") as folder:
         (folder / "a").touch()
-    assert steps == ["a", folder.name, "rename", tmp_path.name]
+    named = steps(tmp_path / "made" / "a", tmp_path / "made", tmp_path)
+    assert named == ["a", "made", "rename", tmp_path.name]
 
 
 def age(path, seconds=3600.0):

@@ -238,6 +238,34 @@ def test_any_changed_byte_is_found_or_harmless(tmp_path):
     assert len(messages) > 0.8 * len(places)
 
 
+def test_a_changed_page_is_found_before_its_rows_are_given(tmp_path):
+    """Bytes that changed in a page are found by its checksum: no row of it reaches the reader."""
+    rows = rows_from([[n % 300 for n in range(2000)]])
+    (path,) = write_shards(tmp_path, "a", [rows], HEADER).paths
+    column = pq.read_metadata(path).row_group(0).column(2)
+    good, end = path.read_bytes(), column.data_page_offset + column.total_compressed_size
+    for at in range(end - 60, end):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+        with pytest.raises(InputError, match="no Parquet that can be read"):
+            next(read_shard(path))
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [([[9], [7]], "its rows are not those that were written"), ([[9]], "another number of rows")],
+    ids=["other tokens", "a row less"],
+)
+def test_rows_under_a_foreign_footer_are_found(tmp_path, other, message):
+    """A sound file whose footer speaks of other rows is refused."""
+    (path,) = write_shards(tmp_path, "a", [rows_from([[5], [7]])], HEADER).paths
+    (foreign,) = write_shards(tmp_path, "b", [rows_from(other)], HEADER).paths
+    metadata = pq.read_metadata(path).metadata
+    table = pq.read_table(foreign).replace_schema_metadata({b"tokens": metadata[b"tokens"]})
+    pq.write_table(table, path)
+    with pytest.raises(InputError, match=message):
+        list(read_shard(path))
+
+
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"One. Two.", b"PAR1" + bytes(100) + b"PAR1"])
 def test_what_is_no_parquet_is_said_to_be_none(tmp_path, data):
     """A file that is not Parquet, or cut short, is an InputError that names it."""
