@@ -47,8 +47,8 @@ def permute(indices: NDArray[np.integer], n: int, seed: int, epoch: int) -> NDAr
 
     References:
       Luby and Rackoff, 1988, How to construct pseudorandom permutations; Black and Rogaway, 2002,
-      Ciphers with arbitrary finite domains, section 3 (cycle walking); Steele, Lea and Flood, 2014,
-      Fast splittable pseudorandom number generators, figure 17 (the mixing function).
+      Ciphers with arbitrary finite domains (cycle walking); Steele, Lea and Flood, 2014,
+      Fast splittable pseudorandom number generators (the mixing function).
     """
     if n < 1:
         raise ValueError(f"n is {n}: a permutation needs at least one element")

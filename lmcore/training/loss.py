@@ -125,7 +125,7 @@ def chunked_cross_entropy(
       tensor(2.0794)
 
     References:
-      Hsu et al., 2024, Liger Kernel, section 3.2 (the fused linear cross-entropy); Wijmans et al.,
+      Hsu et al., 2024, Liger Kernel (the fused linear cross-entropy); Wijmans et al.,
       2024, Cut your losses in large-vocabulary language models.
     """
     nats = chunked_nats(hidden, weight, targets, ignore_index, chunk_tokens=chunk_tokens)

@@ -69,6 +69,8 @@ def test_the_result_is_new_memory(tmp_path, batch_size):
     tokens = np.memmap(tmp_path / "tokens", dtype=np.uint16, mode="r")
     inputs, targets = batch_at(tokens, np.arange(0, 40, 8), 8, batch_size, seed=0, step=0)
     assert type(inputs) is type(targets) is np.ndarray
+    assert inputs.flags.c_contiguous
+    assert targets.flags.c_contiguous
     inputs[:] = 0
     assert (targets > 0).all()
     assert tokens.tolist() == list(range(41))
