@@ -4,9 +4,11 @@ Written in the notation of :mod:`lmcore.synthetic.notation`, with the words of
 :mod:`lmcore.synthetic.words`. A plot is a sequence of paragraphs, a paragraph a sequence of
 sentences.
 
-Few facts, each told again and again: what a small model has not learned after its first two
-million tokens is the facts that return once, late in the story. Variety comes from wording
-instead, which is learned at once and keeps the stories from repeating.
+Few facts, each told again and again. Measured on an earlier wording of these stories, after 1.7
+million tokens: names, places, hues, animals, sums and differences were all known, and most of
+what was missing sat in two facts that returned once, at the end (the hobby and a trait). So the
+hobby is now told three or four times, and the trait is new at the end. Variety comes from wording,
+which is learned at once.
 """
 
 from __future__ import annotations
@@ -19,10 +21,10 @@ Paragraph = tuple[str, ...]
 
 OPENING: Paragraph = (
     "[Once upon a time, there was|Once there was|Long ago, there lived|There once was] "
-    "{+trait.a} [little|young] {+child} named {+hero}.",
-    "[{hero}|{hero.He}] loved to {+hobby}"
-    "[| all day long| in the sun| with {hero.his} friends| in the rain| after school| every day"
-    "| at home].",
+    "a [little|young|kind|happy] {+child} named {+hero}.",
+    "[{hero}|{hero.He}] loved to {+hobby}. {hero.He} would {hobby} "
+    "[all day long|in the sun|with {hero.his} friends|in the rain|after school|every day"
+    "|at home].",
 )
 
 WHEN = (
@@ -143,11 +145,12 @@ BAKING: tuple[Paragraph, ...] = (
 
 
 def ending(partner: str, afterwards: str) -> Paragraph:
-    """The last paragraph, in which the hobby and the trait of the opening return."""
+    """The last paragraph, in which the hobby of the opening returns."""
     return (
         "{hero} [was so happy|was so glad|felt so good|was so proud|felt so warm inside] "
-        "that {hero.he} [began|started|wanted] to {hobby}[| again| with joy].",
-        '"You are [very|so|really|truly|always] {trait}, {hero}," [said|laughed] ' + partner + ".",
+        "that {hero.he} [began|started|wanted] to {hobby}"
+        "[, and " + partner + " began to {hobby} too| again| with joy].",
+        '"You are [very|so|really|truly|always] {+trait}, {hero}," [said|laughed] ' + partner + ".",
         "[From that day on|After that day|From then on], {hero} and " + f"{partner} {afterwards}.",
     )
 

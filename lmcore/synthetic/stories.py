@@ -1,6 +1,6 @@
 """The embedded corpus: endless small stories, and the floor that no model can beat.
 
-A child with a trait and a hobby meets one of five plots (a lost toy, a shared lunch, seeds, an
+A child with a name and a hobby meets one of five plots (a lost toy, a shared lunch, seeds, an
 animal on its way home, baking); what was told early returns near the end. The sentences are in
 :mod:`lmcore.synthetic.plots`, the words in :mod:`lmcore.synthetic.words`; how the floor follows
 from them is told in :mod:`lmcore.synthetic.entropy`.
