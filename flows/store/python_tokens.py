@@ -1,9 +1,9 @@
 """Python source as logical lines of tokens, without comments, docstrings and formatting.
 
 The oracle is the standard library's :mod:`tokenize`; a test holds the two together over the whole
-repository and a part of the standard library. One compiled pattern is 14 times faster than the
-oracle (40 ms against 535 ms on 850 kB, two shared cores), which is what lets every run digest all
-the code it can reach without being felt.
+repository and a part of the standard library. One compiled pattern takes a seventh of the oracle's
+time (60 ms against 406 for the 700 kB of this repository, one core), which is what lets every run
+digest all the code it can reach without being felt.
 
 Operators of two characters and numbers with a point come out in pieces (``=`` ``=``, ``1`` ``.``
 ``5``). No two valid programs differ only in the white space between such pieces, so nothing is
@@ -31,6 +31,9 @@ _TOKEN = re.compile(
     ))""",
     re.VERBOSE | re.DOTALL,
 )
+
+
+_DEPTH = {**dict.fromkeys("([{", 1), **dict.fromkeys(")]}", -1)}
 
 
 class LogicalLine(NamedTuple):
@@ -108,22 +111,15 @@ def _physical_structure(source: str) -> Iterator[tuple[int, list[str]]]:
     """Group tokens into (width of the margin, tokens of the line)."""
     text = "\n" + source.removeprefix("\ufeff").replace("\r\n", "\n")
     width, depth, tokens = 0, 0, []
-    for token in _TOKEN.findall(text):
-        if not token:
-            continue
-        if token[0] == "\n":
-            if depth > 0:
-                continue
+    for token in filter(None, _TOKEN.findall(text)):
+        if token[0] != "\n":
+            tokens.append(token)
+            depth += _DEPTH.get(token, 0)
+        elif depth <= 0:
             if tokens:
                 yield width, tokens
                 tokens = []
             width = len(token[1:].rpartition("\f")[2].expandtabs(8))  # a form feed starts again
-            continue
-        if token in "([{":
-            depth += 1
-        elif token in ")]}":
-            depth -= 1
-        tokens.append(token)
     if tokens:
         yield width, tokens
 
