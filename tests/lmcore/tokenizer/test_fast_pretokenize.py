@@ -28,7 +28,15 @@ def test_every_text_is_cut_as_the_pattern_cuts_it(texts):
 @pytest.mark.parametrize("end", ["s", "d", "m", "t", "ll", "ve", "re", "S", "l", "v", "e", "ſ"])
 def test_contractions_at_every_place(end):
     """Each ending, and each that only looks like one, at the start, in the middle, at the end."""
-    texts = [f"'{end}", f"a'{end}b", f" '{end}", f"1'{end}'{end} ", f"''{end}", f"\n'{end}\n"]
+    texts = [
+        f"'{end}",
+        f"a'{end}b",
+        f" '{end}",
+        f"1'{end}'{end} ",
+        f"''{end}",
+        f"\n'{end}\n",
+        f"a'{end}",
+    ]
     cut = cut_gpt2(texts)
     words = [
         bytes(cut.raw[start : start + length]).decode()

@@ -42,7 +42,7 @@ def test_every_bytes_value_has_one_writing(token):
         ("caf\u00e9 \u6f22".encode(), "caf\u00e9 \u6f22"),
         (b"\n\t\x00\x7f", r"\x0a\x09\x00\x7f"),
         (b"\xc3", r"\xc3"),
-        ("\u00a0\u200b".encode(), r"\xc2\xa0\xe2\x80\x8b"),
+        ("\u00a0\u200b\u00ad".encode(), r"\xc2\xa0\xe2\x80\x8b\xc2\xad"),
         (b"\\x41", r"\\x41"),
         (b"\"'", "\"'"),
     ],

@@ -24,6 +24,13 @@ def test_counts_are_those_of_the_pre_tokens(texts, pattern, special_tokens):
     assert count_words(texts, pattern, special_tokens) == expected
 
 
+def test_words_of_every_length_are_counted():
+    """From one byte to far beyond what fits into a number, each word is counted as itself."""
+    words = [letter * length for length in range(1, 40) for letter in ("a", "b", "\u00e9")]
+    counts = count_words(words * 2 + words[:1])
+    assert counts == {word.encode(): 2 for word in words} | {b"a": 3}
+
+
 def test_a_text_longer_than_a_piece_is_counted_whole():
     """Texts that are read in pieces lose nothing between them."""
     text = "one two<eos> three's \u6f22\u5b57, \U0001f600 caf\u00e9\n" * 5000
