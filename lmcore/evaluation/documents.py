@@ -114,11 +114,10 @@ def window_batch(
       >>> windows = document_windows(np.array([0, 2, 5]), context_length=8)
       >>> ids, targets, scored = window_batch(np.arange(6), windows, np.array([0, 1]))
       >>> ids.tolist(), targets.tolist(), scored.tolist()
-      ([[0, 1, 1], [2, 3, 4]], [[1, 2, 2], [3, 4, 5]], [[True, True, False], [True, True, True]])
+      ([[0, 1, 2], [2, 3, 4]], [[1, 2, 2], [3, 4, 5]], [[True, True, False], [True, True, True]])
     """
     length = windows.lengths[rows, None]
-    column = np.arange(int(length.max(initial=0)))
-    start = windows.starts[rows, None]
-    ids = tokens[start + np.minimum(column, length - 1)].astype(np.int64)
-    targets = tokens[start + np.minimum(column + 1, length)].astype(np.int64)
-    return ids, targets, (column >= windows.skip[rows, None]) & (column < length)
+    column = np.arange(int(length.max(initial=0)) + 1)
+    window = tokens[windows.starts[rows, None] + np.minimum(column, length)].astype(np.int64)
+    scored = (column >= windows.skip[rows, None]) & (column < length)
+    return np.array(window[:, :-1]), np.array(window[:, 1:]), scored[:, :-1]

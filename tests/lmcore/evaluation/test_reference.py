@@ -17,7 +17,7 @@ STREAMS = st.lists(st.integers(0, 5), min_size=2, max_size=60)
 @settings(deadline=None, max_examples=200)
 @given(stream=STREAMS, vocab_size=st.integers(6, 9))
 def test_is_a_distribution_after_every_token(stream, vocab_size):
-    """After any token, seen or not, all next tokens are possible, with probabilities adding to 1."""
+    """After any token, seen or not, every next token is possible, and probabilities add to 1."""
     bigram = fit_bigram(np.array(stream), vocab_size)
     previous, following = np.divmod(np.arange(vocab_size**2), vocab_size)
     probabilities = np.exp(-bigram_nats(bigram, previous, following)).reshape(vocab_size, -1)
@@ -45,9 +45,9 @@ def test_chunks_count_as_one(monkeypatch):
 
 
 def test_wide_vocabularies_do_not_wrap():
-    """uint16 tokens of a vocabulary of 60,000 make pair codes beyond 32 bits."""
-    stream = np.array([59_999, 59_998, 59_999, 1], dtype=np.uint16)
-    assert fit_bigram(stream, 60_000).pairs.max() == 59_999 * 60_000 + 59_998
+    """uint32 tokens of a vocabulary of 70,000 make pair codes beyond 32 bits."""
+    stream = np.array([69_999, 69_998, 69_999, 1], dtype=np.uint32)
+    assert fit_bigram(stream, 70_000).pairs.max() == 69_999 * 70_000 + 69_998
 
 
 def test_recovers_a_markov_chain():
