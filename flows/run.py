@@ -14,10 +14,11 @@ from flows.arguments import parse
 from flows.catalog import STAGES, Context
 from flows.config import Execution, RunConfig
 from flows.corpora import config as corpora
-from flows.preflight import check_urls, plan, refuse
+from flows.preflight import check_urls, plan, refuse, screen
 from flows.progress.events import Event, Notify
 from flows.report.collect import Report, collect
 from flows.stages import evaluate, pretokenize
+from flows.store.explain import why
 from flows.store.publish import Artifact, Built, produce
 from flows.store.publish import Event as StoreEvent
 from flows.trainer import numerics
@@ -67,8 +68,13 @@ def prepare(preset: str, words: Sequence[str], map_shards: Callable, notify: Not
         total_flops=outline.training_flops,
         micro_batch=outline.micro_batch,
     )
-    notify(Event("note", "preflight", data={"plan": outline.lines(resolved)}))
-    check_urls(config.source, root)
+    notify(
+        Event(
+            "note", "preflight", data={"plan": screen(outline.rows(resolved), f"the run: {preset}")}
+        )
+    )
+    if not downloaded(config, root):
+        check_urls(config.source)
     folder = open_folder(root, execution.name or default_name(preset, config))
     shared_out = partial(
         map_shards, runner=execution.runner, workers=execution.workers or available_cores()
@@ -77,6 +83,11 @@ def prepare(preset: str, words: Sequence[str], map_shards: Callable, notify: Not
     run = Run(preset, context, folder)
     describe(run, {})
     return run
+
+
+def downloaded(config: RunConfig, root: Path) -> bool:
+    """Whether the corpus is in the store already, so that its URL need not answer."""
+    return why(root, STAGES["download"].request(config, {})).hit
 
 
 def faults(config: RunConfig, execution: Execution) -> list[str]:

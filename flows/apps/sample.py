@@ -11,7 +11,6 @@ from flows.formats.tokenizer_json import load_tokenizer
 from flows.runs_folder import RunFolder, find_run
 from flows.trainer.numerics import choose_device
 from lmcore.errors import InputError
-from lmcore.tokenizer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -66,12 +65,15 @@ def texts(run: RunFolder, options: Sample):
     best = trained / "best.safetensors"
     chosen = best if options.weights == "best" and best.exists() else trained / "model.safetensors"
     params = load_file(chosen, device=choose_device(options.device))
+    tokenizer = load_tokenizer(run.artifact("tokenizer") / "tokenizer.json")
+    end_of_text = run.description["config"]["pretokenize"]["end_of_text"]
+    (eos_id,) = tokenizer.encode(end_of_text)
     for n in range(options.samples):
         yield write_text(
             params,
             ModelConfig(**described["model"]),
-            tokenizer_of(run),
-            end_of_text=run.description["config"]["pretokenize"]["end_of_text"],
+            tokenizer,
+            eos_id=eos_id,
             prompt=options.prompt,
             max_new_tokens=options.max_new_tokens,
             temperature=options.temperature,
@@ -79,7 +81,3 @@ def texts(run: RunFolder, options: Sample):
             top_p=options.top_p,
             seed=options.seed + n,
         )
-
-
-def tokenizer_of(run: RunFolder) -> Tokenizer:
-    return load_tokenizer(run.artifact("tokenizer") / "tokenizer.json")

@@ -15,11 +15,15 @@ import tyro
 from flows.formats import metrics_log
 from lmcore.errors import InputError
 
-SMALL_RUN = """--engine none --name small --evaluation.samples 0
- --corpus.n-train-stories 400 --corpus.n-valid-stories 20 --tokenizer.vocab-size 500
- --model.context-length 64 --model.d-model 48 --model.n-heads 4 --model.n-layers 2
- --training.batch-size 4 --training.tokens 40960 --training.warmup-steps 10
- --training.validate-every 40 --checkpoint-every 15 --log-every 1""".split()
+SMALL_RUN = [
+    *("--engine", "none", "--name", "small", "--evaluation.samples", "0"),
+    *("--corpus.n-train-stories", "400", "--corpus.n-valid-stories", "20"),
+    *("--tokenizer.vocab-size", "500", "--model.context-length", "64", "--model.d-model", "48"),
+    *("--model.n-heads", "4", "--model.n-layers", "2"),
+    *("--training.batch-size", "4", "--training.tokens", "40960"),
+    *("--training.warmup-steps", "10", "--training.validate-every", "40"),
+    *("--checkpoint-every", "15", "--log-every", "1"),
+]
 STEPS = 160
 PATIENCE_SECONDS = 180.0
 

@@ -40,7 +40,7 @@ if os.getppid() != int(sys.argv[1]):
     sys.exit("the run that asked for this server has ended")
 os.execv(sys.argv[2], sys.argv[2:])
 """
-MAX_LAUNCHES = 3  # Prefect itself launches a server that fails at its start for ever
+MAX_LAUNCHES = 2  # Prefect itself launches a server that fails at its start for ever
 
 
 @dataclass

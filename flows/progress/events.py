@@ -7,7 +7,7 @@ and Prefect's pages are two of the places where they end.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal[
     "started",  # a stage begins to build
@@ -28,7 +28,7 @@ class Event:
     kind: Kind
     stage: str
     text: str = ""
-    data: Mapping[str, object] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 Notify = Callable[[Event], None]

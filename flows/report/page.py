@@ -30,7 +30,7 @@ def page(report: Report, config: RunConfig) -> str:
 
 def result_table(report: Report) -> str:
     """The measurements as a Markdown table."""
-    rows = [f"| {m.name} | {value_of(m)} | {m.unit} |" for m in report.measurements]
+    rows = [f"| {m.name} | {m.text} | {m.unit} |" for m in report.measurements]
     return "\n".join(["| measure | value | unit |", "|---|---:|---|", *rows])
 
 
@@ -46,9 +46,3 @@ def samples(report: Report) -> str:
 def note_of(sample) -> str:
     """What is known of a sample beside its seed."""
     return f", {sample['note']}" if sample.get("note") else ""
-
-
-def value_of(measurement) -> str:
-    """A measurement's value as text, with the digits that it deserves."""
-    value = measurement.value
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from flows.progress.terminal import short_path
 from flows.report.collect import Report
-from flows.report.page import note_of, value_of
+from flows.report.page import note_of
 
 
 def show(report: Report, console: Console) -> None:
@@ -21,7 +21,7 @@ def show(report: Report, console: Console) -> None:
     table.add_column("value", justify="right")
     table.add_column("unit")
     for measurement in report.measurements:
-        table.add_row(measurement.name, value_of(measurement), measurement.unit)
+        table.add_row(measurement.name, measurement.text, measurement.unit)
     console.print(table)
     for remark in report.remarks:
         console.print(Text(f"  {remark}"))

@@ -32,11 +32,11 @@ from flows.trainer.distributed import (
 from flows.trainer.job import Job
 from flows.trainer.meter import Meter
 from flows.trainer.reproducible import StopSignal, pin
-from flows.trainer.scoring import score_tokens
+from flows.trainer.scoring import score_beginning
 from lmcore.data.batch import batch_at
 from lmcore.data.windows import window_starts
 from lmcore.errors import InputError
-from lmcore.evaluation.tally import Tally, bits_per_byte, mean_loss
+from lmcore.evaluation.tally import Tally
 from lmcore.params import Params, flatten, map_params, unflatten
 from lmcore.training.config import n_steps
 from lmcore.training.step import TrainState, init_state, train_step
@@ -196,12 +196,12 @@ class Run:
     def validate(self, progress: Progress, log: MetricsLog) -> float:
         """Measure the loss on the beginning of the validation text; log it and return it."""
         began = time.perf_counter()
-        tally: Tally = score_tokens(progress.state.params, self.job, self.data.valid)
+        tally: Tally = score_beginning(progress.state.params, self.job, self.data.valid)
         record = {
             "kind": "validation",
             "step": progress.step,
-            "loss": mean_loss(tally),
-            "bits_per_byte": bits_per_byte(tally),
+            "loss": tally.loss,
+            "bits_per_byte": tally.bits_per_byte,
             "tokens": tally.tokens,
             "seconds": time.perf_counter() - began,
         }

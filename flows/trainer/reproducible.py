@@ -1,4 +1,4 @@
-"""Settings of torch under which the same run gives the same bits, and a signal that asks to stop."""
+"""What makes a run repeat bit for bit in torch, and the signal that asks it to stop."""
 
 import signal
 from types import FrameType
@@ -13,7 +13,7 @@ def pin(numerics: Resolved) -> None:
     torch.set_num_threads(numerics.threads)
     torch.use_deterministic_algorithms(True)
     # Filling fresh memory guards against reading what was never written; no kernel here does.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore
     torch.backends.cudnn.benchmark = False
     torch.set_float32_matmul_precision("highest")
 
