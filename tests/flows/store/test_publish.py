@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -264,7 +265,7 @@ from pathlib import Path
 from flows.store.key import Request
 from flows.store.publish import Built, produce
 
-root, counter, mode = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+root, counter, go = map(Path, sys.argv[1:])
 
 def build(out_dir, work_dir):
     with open(counter, "a") as file:
@@ -272,7 +273,9 @@ def build(out_dir, work_dir):
     (work_dir / "checkpoint").write_text("step 10")
     (out_dir / "a").write_text("1")
     print("at work", flush=True)
-    time.sleep(60 if mode == "forever" else 0.5)
+    end = time.monotonic() + 60
+    while not go.exists() and time.monotonic() < end:
+        time.sleep(0.01)
     return Built()
 
 artifact = produce(root, Request("demo", {"n": 1}), build,
@@ -281,29 +284,36 @@ print(artifact.hit, artifact.digest)
 """
 
 
+def until_line(process: subprocess.Popen[str], beginning: str) -> str:
+    """Read what a process prints up to the line that begins so."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(beginning):
+            return line
+    raise AssertionError(f"no line {beginning!r}: {process.communicate()[1]}")
+
+
 def test_two_processes_at_once_build_once(root, tmp_path):
     """One builds, the other says that it waits, for whom, and reuses the result."""
-    counter = tmp_path / "counter"
-    first = start(_WORKER, root, counter, "short")
-    assert first.stdout is not None
-    while "at work" not in first.stdout.readline():
-        pass
-    second = start(_WORKER, root, counter, "short")
-    out = finish(second).splitlines()
+    counter, go = tmp_path / "counter", tmp_path / "go"
+    first = start(_WORKER, root, counter, go)
+    until_line(first, "at work")
+    second = start(_WORKER, root, counter, go)
+    waits = until_line(second, "waiting")
+    assert waits == f"waiting waiting for process {first.pid}, which is building it\n"
+    go.touch()
+    reused = finish(second).splitlines()
     built = finish(first).splitlines()[-1]
     assert counter.read_text() == "built\n"
-    assert out[0] == f"waiting waiting for process {first.pid}, which is building it"
-    assert out[1].startswith("reused ")
-    assert (built.split()[0], out[-1].split()[0]) == ("False", "True")
-    assert built.split()[1] == out[-1].split()[1]
+    assert reused[0].startswith("reused ")
+    assert (built.split()[0], reused[-1].split()[0]) == ("False", "True")
+    assert built.split()[1] == reused[-1].split()[1]
 
 
 def test_kill_in_the_middle_shows_nothing_and_is_swept(root, tmp_path, events):
     """After kill -9 no artifact is visible; the next run sweeps, and goes on from its work."""
-    worker = start(_WORKER, root, tmp_path / "counter", "forever")
-    assert worker.stdout is not None
-    while "at work" not in worker.stdout.readline():
-        pass
+    worker = start(_WORKER, root, tmp_path / "counter", tmp_path / "never")
+    until_line(worker, "at work")
     worker.kill()
     worker.communicate()
     assert visible(root) == []
