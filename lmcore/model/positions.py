@@ -9,21 +9,10 @@ depends on :math:`m - n` alone, so nothing absolute has to be learned.
 from typing import NamedTuple
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from lmcore.errors import InputError
 from lmcore.model.config import ModelConfig, RopeLayout
-
-# How each layout splits the axis K into the K/2 pairs that rotate together.
-_PAIRS: dict[RopeLayout, str] = {
-    "half_split": "... (pair half) -> pair ... half",
-    "interleaved": "... (half pair) -> pair ... half",
-}
-_BACK: dict[RopeLayout, str] = {
-    "half_split": "pair ... half -> ... (pair half)",
-    "interleaved": "pair ... half -> ... (half pair)",
-}
 
 
 class RotaryTables(NamedTuple):
@@ -147,9 +136,13 @@ def apply_rotary_emb(
     _check_tables(x, cos, sin, positions)
     rows = slice(x.shape[-3]) if positions is None else positions
     cos, sin = cos[rows].unsqueeze(-2), sin[rows].unsqueeze(-2)  # [..., S, 1, K/2]
-    a, b = rearrange(x, _PAIRS[layout], pair=2)  # [..., S, H, K/2] each
-    rotated = torch.stack((a * cos - b * sin, a * sin + b * cos))
-    return rearrange(rotated, _BACK[layout]).to(x.dtype)
+    if layout == "half_split":
+        a, b = x.chunk(2, dim=-1)  # [..., S, H, K/2] each
+        rotated = torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
+    else:
+        a, b = x[..., 0::2], x[..., 1::2]
+        rotated = torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2)
+    return rotated.to(x.dtype)
 
 
 def _check_tables(x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor | None) -> None:
