@@ -8,6 +8,7 @@ stands alone, with a letter behind it, else before a space between two words. GP
 its successors all have a border there. (After an empty line would look better, but is wrong: at
 the end of a text GPT-2's pattern takes both line feeds together, before a word one by one.)
 Text that has no such place within the limit is cut at a line, then at a space, then anywhere.
+Only where a tokenizer merges across words (its pattern is ``none``) does a cut always show.
 """
 
 from collections.abc import Callable, Iterable, Iterator
