@@ -17,6 +17,7 @@ from flows.stages import download, evaluate, pretokenize, pretrain, tokenizer
 from flows.stages.pretokenize import MapInOrder
 from flows.stages.product import Product
 from flows.store.key import Request
+from flows.store.lock import held_descriptors
 from flows.store.record import Artifact
 from flows.trainer.job import Job
 from flows.trainer.numerics import Resolved, available_cores
@@ -75,7 +76,6 @@ def tokenizer_request(config: RunConfig, upstream: Upstream) -> Request:
         {"tokenizer": config.tokenizer, "reading": config.reading},
         {"corpus": upstream["download"]},
         ("flows.stages.tokenizer",),
-        ("regex",),
     )
 
 
@@ -91,7 +91,6 @@ def pretokenize_request(config: RunConfig, upstream: Upstream) -> Request:
         {"pretokenize": config.pretokenize, "reading": config.reading},
         {"corpus": upstream["download"], "tokenizer": upstream["tokenizer"]},
         ("flows.stages.pretokenize",),
-        ("regex",),
     )
 
 
@@ -149,7 +148,7 @@ def pretrain_build(context: Context, upstream: Upstream, out_dir: Path, work_dir
         checkpoint_every=execution.checkpoint_every,
         keep_checkpoints=execution.keep_checkpoints,
     )
-    return pretrain.run(job, context.notify)
+    return pretrain.run(job, context.notify, held_descriptors())
 
 
 def evaluate_request(config: RunConfig, upstream: Upstream) -> Request:
@@ -176,7 +175,7 @@ def evaluate_build(context: Context, upstream: Upstream, out_dir: Path, work_dir
         weights=str(best if use_best else trained.path / "model.safetensors"),
         settings=vars(config) | {"known_entropy": context.config.source.kind == "stories"},
     )
-    return evaluate.run(job, context.notify)
+    return evaluate.run(job, context.notify, held_descriptors())
 
 
 def new_job(stage: str, context: Context, upstream: Upstream, out_dir: Path, work_dir: Path) -> Job:

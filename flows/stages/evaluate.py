@@ -1,6 +1,7 @@
 """How good the model is: the whole validation set, and samples."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -53,12 +54,12 @@ def faults(config: EvaluationConfig) -> list[str]:
     ]
 
 
-def run(job: Job, notify: Notify) -> Product:
+def run(job: Job, notify: Notify, keep_open: Sequence[int] = ()) -> Product:
     """Measure and sample as ``job`` says, in a process of its own.
 
     Raises:
       InputError: the process found something that the user can mend.
     """
-    launch(job, notify)
+    launch(job, notify, keep_open)
     result = json.loads((Path(job.out_dir) / RESULT).read_text())
     return Product(facts=result)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flows.formats.token_map import token_map
@@ -48,13 +48,13 @@ def fixed_numerics(
     return chosen
 
 
-def run(job: Job, notify: Notify) -> Product:
+def run(job: Job, notify: Notify, keep_open: Sequence[int] = ()) -> Product:
     """Train as ``job`` says; its folders exist and its token maps are verified.
 
     Raises:
       InputError: the training process found something that the user can mend.
     """
-    launch(job, notify)
+    launch(job, notify, keep_open)
     out_dir, work_dir = Path(job.out_dir), Path(job.work_dir)
     result = json.loads((out_dir / "result.json").read_text())
     numerics = json.loads((work_dir / NUMERICS).read_text())

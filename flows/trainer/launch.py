@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from flows.progress.events import Notify, from_line
@@ -20,8 +21,13 @@ from lmcore.errors import InputError
 GRACE_SECONDS = 4.0
 
 
-def launch(job: Job, notify: Notify) -> None:
+def launch(job: Job, notify: Notify, keep_open: Sequence[int] = ()) -> None:
     """Run a job in a process of its own and pass its events on.
+
+    Args:
+      job: what to do.
+      notify: who is told.
+      keep_open: descriptors that the process inherits: the locks on the job's folders.
 
     Raises:
       InputError: the job failed for a reason that the user can mend.
@@ -30,7 +36,7 @@ def launch(job: Job, notify: Notify) -> None:
     with tempfile.TemporaryDirectory(prefix="lmcore-job-") as folder:
         job_path = Path(folder) / "job.json"
         write_job(job, job_path)
-        process = start(job, job_path)
+        process = start(job, job_path, keep_open)
         try:
             failure = listen(process, notify)
             process.wait()
@@ -41,7 +47,7 @@ def launch(job: Job, notify: Notify) -> None:
         raise explain(process.returncode, job, failure)
 
 
-def start(job: Job, job_path: Path) -> subprocess.Popen[str]:
+def start(job: Job, job_path: Path, keep_open: Sequence[int]) -> subprocess.Popen[str]:
     inherited = {k: v for k, v in os.environ.items() if k not in CLEARED}
     return subprocess.Popen(
         [sys.executable, "-m", "flows.worker", str(job_path)],
@@ -50,7 +56,7 @@ def start(job: Job, job_path: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        close_fds=False,  # only the lock's descriptor is marked inheritable
+        pass_fds=tuple(keep_open),
     )
 
 

@@ -36,10 +36,11 @@ def score_beginning(params: Params, job: Job, tokens: TokenMap) -> Tally:
     The document at the limit is scored by its beginning, its bytes in proportion.
     """
     offsets = tokens.document_offsets
-    begun = int(np.searchsorted(offsets, offsets[0] + PERIODIC_TOKENS))
-    inside = np.append(offsets[:begun], min(offsets[-1], offsets[0] + PERIODIC_TOKENS))
-    whole = np.diff(offsets)[:begun]
-    n_bytes = tokens.document_bytes[:begun] * np.diff(inside) / whole
+    end = min(int(offsets[-1]), int(offsets[0]) + PERIODIC_TOKENS)
+    begun = int(np.searchsorted(offsets, end))  # documents that begin before the end
+    inside = np.append(offsets[:begun], end)
+    share = np.diff(inside) / np.diff(offsets)[:begun]
+    n_bytes = tokens.document_bytes[:begun] * share
     tallies = score_documents(
         params,
         job.model,
