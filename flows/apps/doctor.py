@@ -11,7 +11,7 @@ from flows.progress.terminal import size
 from flows.trainer import numerics
 from flows.trainer.lifeline import CLEARED, environment
 
-PACKAGES = ("torch", "prefect", "numpy", "pyarrow", "regex", "safetensors", "tyro")
+PACKAGES = ("torch", "prefect", "numpy", "pyarrow", "safetensors", "tyro")
 
 
 def doctor(artifacts: str = "artifacts") -> list[tuple[str, str]]:

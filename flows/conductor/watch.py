@@ -8,6 +8,7 @@ from flows.progress.events import Event, Notify
 from flows.progress.terminal import Terminal
 from flows.report.collect import Report
 from flows.report.page import samples
+from flows.report.text import show
 
 
 @contextmanager
@@ -18,6 +19,8 @@ def watching() -> Iterator[Notify]:
     def notify(event: Event) -> None:
         terminal(event)
         prefect(event)
+        if "report" in event.data:
+            show(event.data["report"], terminal.console)
 
     try:
         yield notify

@@ -71,11 +71,6 @@ class Terminal:
     def note(self, event: Event) -> None:
         if "plan" in event.data:
             self.console.print(event.data["plan"])
-        elif "report" in event.data:
-            self.stop_live()
-            from flows.report.text import show
-
-            show(event.data["report"], self.console)
         elif event.text:
             self.console.print(f"  {event.stage:<{NAME_WIDTH}} {event.text}", markup=False)
 
