@@ -17,7 +17,7 @@ from lmcore.errors import InputError
 
 FLOW = "pipeline"
 USUAL_SERVER = "http://127.0.0.1:4200/api"  # where `prefect server start` listens
-PATIENCE_SECONDS = 20  # a server takes 7 to 12 seconds to start, and is often started just before
+PATIENCE_SECONDS = 60  # a server, often started just before, takes 7 s, on a busy machine over 20
 
 
 def serve() -> None:
@@ -76,8 +76,12 @@ def find_server() -> str:
     given = os.environ.get("PREFECT_API_URL")
     address = given or USUAL_SERVER
     end = time.monotonic() + PATIENCE_SECONDS
-    while not (found := answers(address)) and time.monotonic() < end:
+    found = answers(address)
+    if not found and PATIENCE_SECONDS:
+        server.say(f"waiting up to {PATIENCE_SECONDS} s for a server at {address}")
+    while not found and time.monotonic() < end:
         time.sleep(0.5)
+        found = answers(address)
     if found:
         return address
     raise InputError(

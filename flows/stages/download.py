@@ -1,16 +1,16 @@
 """The corpus: two files fetched by URL, or written from the embedded grammar."""
 
-import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
-from flows.corpora.config import SourceConfig
+from flows.corpora.config import ReadingConfig, SourceConfig
 from flows.corpora.fetch import fetch
+from flows.corpora.text import write_text
+from flows.formats.atomic import file_sha256
 from flows.progress.events import Event, Notify
 from flows.stages.product import Product
 from lmcore.synthetic.stories import stories
 
-SEPARATOR = "<|endoftext|>"
+SEPARATOR = ReadingConfig().separator
 # Validation stories are other draws of the same grammar: they begin where no training set reaches.
 FIRST_VALID_STORY = 1 << 40
 
@@ -60,15 +60,5 @@ def download(
 
 def write_stories(source: SourceConfig, first: int, count: int, path: Path) -> str:
     """Write stories ``first`` to ``first + count``; return the file's SHA-256."""
-    digest = hashlib.sha256()
-    with path.open("wb") as file:
-        for line in separated(stories(source.seed, first, count)):
-            digest.update(line)
-            file.write(line)
-    return digest.hexdigest()
-
-
-def separated(texts: Iterator[str]) -> Iterator[bytes]:
-    """Each text on its own, a separator line between two of them."""
-    for n, text in enumerate(texts):
-        yield (f"\n{SEPARATOR}\n" if n else "").encode() + text.encode()
+    write_text(path, stories(source.seed, first, count), SEPARATOR)
+    return file_sha256(path)

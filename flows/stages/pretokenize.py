@@ -12,7 +12,7 @@ import numpy as np
 
 from flows.corpora.config import ReadingConfig
 from flows.corpora.documents import read_documents
-from flows.corpora.pieces import Document
+from flows.corpora.pieces import Document, in_batches
 from flows.formats.token_parquet import write_shards
 from flows.formats.token_rows import TokenRows
 from flows.formats.token_shards import TokenHeader, TokenShards
@@ -112,7 +112,7 @@ def encoded(
     at_once: int,
 ) -> Iterator[TokenRows]:
     """Token rows of all documents, in order, ``at_once`` batches in memory at a time."""
-    batches = in_batches(documents)
+    batches = in_batches(documents, BATCH_CHARACTERS)
     encode = partial(encode_batch, tokenizer)
     done_bytes = done_tokens = 0
     while wave := list(islice(batches, at_once)):
@@ -122,20 +122,6 @@ def encoded(
             data = {"done": done_bytes, "total": None, "unit": "bytes", "label": split}
             notify(Event("progress", "pretokenize", data=data | {"tokens": done_tokens}))
             yield rows
-
-
-def in_batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Group documents until a group holds enough text; the grouping changes no result."""
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document.text)
-        if size >= BATCH_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 @lru_cache(maxsize=2)

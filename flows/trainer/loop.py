@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from flows.formats import checkpoint, metrics_log
+from flows.formats.checkpoint import CheckpointRecord
 from flows.formats.metrics_log import MetricsLog
 from flows.formats.tensor_digest import tensors_digest
 from flows.formats.token_map import TokenMap, open_token_map
@@ -251,12 +252,12 @@ def publish(job: Job, final: Progress) -> None:
     out_dir = Path(job.out_dir)
     last = resting(final.state.params)
     save_file(last, out_dir / "model.safetensors")
-    best = checkpoint.best_first(checkpoint.list_records(checkpoints_of(job)))[0]
     digests = {"last": tensors_digest(last)}
-    if best.step != final.step:
-        weights = unflatten(final.state, checkpoint.load(best.path).tensors).params
-        save_file(resting(weights), out_dir / "best.safetensors")
-        digests["best"] = tensors_digest(resting(weights))
+    best = best_before(job, final.step)
+    if best is not None:
+        weights = resting(unflatten(final.state, checkpoint.load(best.path).tensors).params)
+        save_file(weights, out_dir / "best.safetensors")
+        digests["best"] = tensors_digest(weights)
     shutil.copyfile(job.metrics, out_dir / "metrics.jsonl")
     result = {
         "weights": digests,
@@ -264,10 +265,15 @@ def publish(job: Job, final: Progress) -> None:
         "tokens": final.step * job.training.batch_size * job.model.context_length,
         "seconds": final.seconds,
         "skipped": int(final.state.recovery.skipped),
-        "best_step": best.step,
-        "best_loss": best.score,
+        "best_step": best.step if best else final.step,
     }
     (out_dir / "result.json").write_text(json.dumps(result, indent=2))
+
+
+def best_before(job: Job, last_step: int) -> CheckpointRecord | None:
+    """The checkpoint with the lowest validation loss, unless that is the last step's."""
+    ranked = checkpoint.best_first(checkpoint.list_records(checkpoints_of(job)))
+    return ranked[0] if ranked and ranked[0].step != last_step else None
 
 
 def resting(params: Params) -> Params:
