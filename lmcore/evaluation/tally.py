@@ -154,40 +154,27 @@ class Measurement:
         return " ".join(filter(None, (self.name, self.text, self.unit)))
 
 
-def measurements(
-    tally: Tally,
-    *,
-    entropy_bits_per_byte: float | None = None,
-    bigram_loss: float | None = None,
-) -> list[Measurement]:
+def measurements(tally: Tally, *, bigram_loss: float | None = None) -> list[Measurement]:
     """Return the results of an evaluation, the most important first.
 
     Args:
       tally: of the whole validation set.
-      entropy_bits_per_byte: what no honest model can get below, where it is known.
       bigram_loss: nats a token of a bigram model of the same tokens.
 
     Raises:
       InputError: nothing was scored.
 
     Example:
-      >>> found = measurements(Tally(80 * math.log(2), 20, 40, 1), entropy_bits_per_byte=1.6)
-      >>> print(*found[2:5], sep="\\n")
+      >>> print(*measurements(Tally(80 * math.log(2), 20, 40, 1))[:3], sep="\\n")
+      validation loss 2.7726 nats/token
+      perplexity 16.0000
       bits per byte 2.0000 bits/byte
-      entropy of the text 1.6000 bits/byte
-      above the entropy 25.0 %
     """
     found = [
         Measurement("validation loss", tally.loss, "nats/token", "lower"),
         Measurement("perplexity", tally.perplexity, "", "lower"),
         Measurement("bits per byte", tally.bits_per_byte, "bits/byte", "lower"),
     ]
-    if entropy_bits_per_byte is not None:
-        above = 100 * (tally.bits_per_byte / entropy_bits_per_byte - 1)
-        found += [
-            Measurement("entropy of the text", entropy_bits_per_byte, "bits/byte"),
-            Measurement("above the entropy", above, "%", "lower"),
-        ]
     if bigram_loss is not None:
         found.append(Measurement("loss of a bigram model", bigram_loss, "nats/token"))
     return [

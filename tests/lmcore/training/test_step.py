@@ -218,23 +218,31 @@ def test_auto_precision_is_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_compiles_once_and_changes_no_result(precision):
+@pytest.mark.parametrize(
+    ("precision", "in_place"), [("float32", False), ("float32", True), ("bfloat16", True)]
+)
+def test_compiles_once_and_changes_no_result(precision, in_place):
     """Compiled as it is, in one graph, the step compiles once for good and bad steps and agrees."""
     torch._dynamo.reset()
     training = replace(TRAINING, precision=precision)
     counter = CompileCounterWithBackend("aot_eager")
     rotary = model_rotary_tables(MODEL)
     step = partial(train_step, model=MODEL, training=training, rotary=rotary, n_micro_batches=2)
-    compiled = torch.compile(step, backend=counter, fullgraph=True)
-    eager_state = state = init_state(MODEL, training)
+    compiled = torch.compile(
+        partial(step, in_place=in_place), backend=counter, fullgraph=True, dynamic=False
+    )
+    eager_state, state = init_state(MODEL, training), init_state(MODEL, training)
+    addresses = {name: param.data_ptr() for name, param in state.params.items()}
     for k in range(5):
         inputs, targets = batch(k)
         if k == 2:  # a bad step: an infinite parameter makes the loss NaN
-            broken = {**state.params, "lm_head.weight": torch.full((13, 16), math.inf)}
-            assert not compiled(state._replace(params=broken), (inputs, targets))[1]["finite"]
+            copy = unflatten(state, {k: v.clone() for k, v in flatten(state).items()})
+            copy.params["lm_head.weight"].fill_(math.inf)
+            assert not compiled(copy, (inputs, targets))[1]["finite"]
         state, metrics = compiled(state, (inputs, targets))
         eager_state, expected = step(eager_state, (inputs, targets))
         # the same kernels on the same numbers, some of them fused into other orders
         torch.testing.assert_close(metrics, expected, rtol=1e-4, atol=1e-6)
     assert counter.frame_count == 1
+    stayed = {name: param.data_ptr() for name, param in state.params.items()} == addresses
+    assert stayed is in_place
