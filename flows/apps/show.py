@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.progress.terminal import size
-from flows.runs_folder import RunFolder, all_runs
+from flows.runs_folder import STAGE_NAMES, RunFolder, all_runs
 from flows.store.listing import artifacts, lineage, parents
 
 
@@ -51,30 +51,34 @@ def table_of_runs(runs: list[RunFolder]) -> Table:
 
 def table_of_artifacts(root: Path, runs: list[RunFolder]) -> Table:
     """A row for each artifact: its size, when it was made, its inputs, the runs that use it."""
-    table = Table("artifact", "made", box=box.SIMPLE_HEAD, title="artifacts", title_justify="left")
-    table.add_column("size", justify="right")
-    table.add_column("made from")
-    table.add_column("runs")
+    table = Table(box=box.SIMPLE_HEAD, title="artifacts", title_justify="left")
+    for name in ("stage", "key", "made (UTC)", "size", "made from", "runs"):
+        table.add_column(name, no_wrap=True, justify="right" if name == "size" else "left")
     by_digest = lineage(root)
     users = users_of(runs)
-    total = 0
-    for artifact in artifacts(root):
-        total += artifact.n_bytes
+    found = sorted(artifacts(root), key=lambda artifact: order_of(artifact.stage))
+    for artifact in found:
         made_from = [
-            f"{name} {parent.key[:8]}" if parent else name
-            for name, parent in parents(artifact, by_digest).items()
+            f"{parent.stage} {parent.key[:8]}"
+            for parent in parents(artifact, by_digest).values()
+            if parent
         ]
-        finished = str(artifact.record.get("finished", "unreadable"))[:19].replace("T", " ")
         table.add_row(
-            f"{artifact.stage} {artifact.key[:8]}",
-            finished,
+            artifact.stage,
+            artifact.key[:8],
+            str(artifact.record.get("finished", "unreadable"))[:16].replace("T", " "),
             size(artifact.n_bytes),
-            ", ".join(made_from),
-            ", ".join(users.get(artifact.key, [])),
+            "\n".join(made_from) or "-",
+            "\n".join(users.get(artifact.key, [])) or "-",
         )
-    table.caption = f"{size(total)} in all, below {root}"
+    table.caption = f"{size(sum(a.n_bytes for a in found))} in all, below {root}"
     table.caption_justify = "left"
     return table
+
+
+def order_of(stage: str) -> int:
+    """The place of a stage in the pipeline; what is unknown comes last."""
+    return STAGE_NAMES.index(stage) if stage in STAGE_NAMES else len(STAGE_NAMES)
 
 
 def users_of(runs: list[RunFolder]) -> dict[str, list[str]]:
