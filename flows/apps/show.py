@@ -12,6 +12,8 @@ from flows.progress.terminal import size
 from flows.runs_folder import STAGE_NAMES, RunFolder, all_runs
 from flows.store.listing import artifacts, lineage, parents
 
+LEAST_WIDTH = 104
+
 
 @dataclass(frozen=True)
 class Show:
@@ -25,6 +27,7 @@ def main(words: list[str]) -> int:
     options = tyro.cli(Show, args=words, prog="lmcore show")
     root = Path(options.artifacts)
     console = Console(highlight=False)
+    console.width = max(console.width, LEAST_WIDTH)  # keys cut short are worth nothing
     runs = all_runs(root)
     if not runs and not any(artifacts(root)):
         console.print(f"nothing below {root} yet: `lmcore run` makes a first run")

@@ -13,6 +13,7 @@ def draw_loss(records: Sequence[Mapping], path: Path, result: Mapping) -> None:
       result: the evaluation; its ``floor_nats_per_token`` is drawn where it is there.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, StrMethodFormatter
 
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
     axes = figure.subplots()
@@ -30,6 +31,9 @@ def draw_loss(records: Sequence[Mapping], path: Path, result: Mapping) -> None:
     if floor:
         axes.axhline(floor, color="black", ls="--", lw=1, label="entropy of the corpus")
     axes.set(xlabel="tokens seen", ylabel="loss (nats a token)", yscale="log")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     temporary = path.with_name(f".{path.name}")
