@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lmcore.errors import InputError
 from lmcore.model.config import ModelConfig
-from lmcore.model.counts import training_flops
+from lmcore.model.counts import count_params, training_flops
 from lmcore.model.init import init_params
 from lmcore.params import count, flatten
 from lmcore.planning.budget import PROCESS_BYTES, faults, fit_micro_batch, memory_bytes, plan
@@ -41,6 +41,14 @@ def test_state_bytes_are_those_of_the_state():
     tensors = sum(t.numel() * t.element_size() for t in state.values() if t.ndim)
     assert memory.weights + memory.moments == tensors
     assert plan(MODEL, TRAINING, micro_batch=24).disk.checkpoints == 4 * tensors
+
+
+def test_adding_up_micro_batches_holds_three_sets_of_gradients():
+    """The sum so far, the new gradients and the new sum exist at once; one micro-batch has one."""
+    (one, three) = (memory_bytes(MODEL, TRAINING, micro_batch=n).gradients for n in (24, 12))
+    assert three == 3 * one == 12 * count_params(MODEL).total
+    split = memory_bytes(MODEL, TRAINING, micro_batch=12, n_ranks=2)
+    assert split.gradients == one
 
 
 @settings(deadline=None)
