@@ -2,17 +2,19 @@
 
 import contextlib
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from itertools import takewhile
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from flows.config import Execution, RunConfig
+from flows.config import Execution, RunConfig, refuse
 from flows.presets import PRESETS, preset
-from lmcore.errors import InputError
 
 PROGRAM = "python flows/pipeline.py"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,25 +39,91 @@ def parse(name: str, words: Sequence[str]) -> tuple[RunConfig, Execution]:
       InputError: the preset or a flag does not exist, or a value has the wrong type.
       SystemExit: the words ask for ``--help``, which has been printed.
     """
-    start = Arguments(preset(name), Execution())
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            parsed = tyro.cli(
-                Arguments,
-                default=start,
-                args=list(words),
-                prog=f"{PROGRAM} {name}",
-                description=f"Presets: {', '.join(PRESETS)}.",
-            )
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-        raise InputError(plain(complaint.getvalue())) from None
+    parsed = read_words(
+        Arguments,
+        words,
+        f"{PROGRAM} {name}",
+        default=Arguments(preset(name), Execution()),
+        description=f"Presets: {', '.join(PRESETS)}.",
+    )
     return parsed.config, parsed.execution
 
 
-def plain(boxed: str) -> str:
-    """An error that was drawn in a box, as one line."""
-    lines = [line.strip(" │╭╮╰╯─\t") for line in boxed.splitlines()]
-    return " ".join(line for line in lines if line) or "the arguments cannot be read"
+def read_words(kind: Callable[..., T], words: Sequence[str], program: str, **options: Any) -> T:
+    """Words as a value of ``kind``.
+
+    Args:
+      kind: a dataclass; its fields are the flags.
+      words: the command line, less the program and the verb.
+      program: how it was called, for the help.
+      options: more for ``tyro.cli``: default, description.
+
+    Raises:
+      InputError: all words that name no flag or hold no value of the flag's type, at once.
+      SystemExit: the words ask for ``--help``, which has been printed.
+    """
+
+    def read(some: Sequence[str]) -> T:
+        return tyro.cli(kind, args=list(some), prog=program, **options)
+
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return read(words)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+    # The parser stops at the first fault; each flag by itself shows the others.
+    alone = [fault for some in by_flag(words) for fault in faults_of(read, some, program)]
+    refuse(alone or [plain(complaint.getvalue(), words, program)])
+    raise AssertionError("words that have no fault together or alone")
+
+
+def by_flag(words: Sequence[str]) -> list[list[str]]:
+    """The words in groups, each a flag with its values; what stands before the first is a group."""
+    groups: list[list[str]] = [[]]
+    for word in words:
+        if word.startswith("--"):
+            groups.append([])
+        groups[-1].append(word)
+    return [group for group in groups if group]
+
+
+def faults_of(
+    read: Callable[[Sequence[str]], Any], words: Sequence[str], program: str
+) -> list[str]:
+    """What the parser has against a flag and its values alone, if anything."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            read(words)
+    except SystemExit as stop:
+        return [plain(complaint.getvalue(), words, program)] if stop.code else []
+    return []
+
+
+# What the parser says of a word, and how we say it; {0} is the flag.
+SAID = {
+    r"invalid literal for int\(\) with base 10: ('.*')": "{0} is {1}: it must be a whole number",
+    r"could not convert string to float: ('.*')": "{0} is {1}: it must be a number",
+    r"invalid choice ('.*') for argument.*one of \((.*?),?\)": "{0} is {1}: it must be one of {2}",
+    r"Missing value for argument.*": "{0} needs a value",
+}
+
+
+def plain(boxed: str, words: Sequence[str], program: str) -> str:
+    """A fault that was drawn in a box, as one line: what is wrong, and which flags are near."""
+    lines = [line.strip("│").strip(" ") for line in boxed.splitlines()[1:-1]]
+    fault = " ".join(takewhile(lambda line: not line.startswith("──"), lines))
+    flag = words[0].partition("=")[0]
+    for pattern, ours in SAID.items():
+        if found := re.search(pattern, fault):
+            return ours.format(flag, *found.groups())
+    unknown = re.fullmatch("Unrecognized options: (.*)", fault)
+    if not unknown:
+        return f"{flag}: {fault}"
+    near = [line.split()[0] for line in lines if line.startswith("--")][:2]
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    named = unknown[1].replace(", ", " ")
+    place = "" if named.startswith(flag) else f" (after {flag})"
+    return f"there is no setting {named}{place}: {hint}{program} --help lists those there are"

@@ -5,6 +5,7 @@ Each slice stands beside the code that it configures; here they are composed. Wh
 `numerics` changes the last bits only. `Execution` changes no bit at all.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -14,6 +15,7 @@ from flows.corpora.config import ReadingConfig, SourceConfig
 from flows.stages.evaluate import EvaluationConfig
 from flows.stages.pretokenize import PretokenizeConfig
 from flows.trainer.numerics import Numerics
+from lmcore.errors import InputError
 from lmcore.model.config import ModelConfig
 from lmcore.tokenizer.config import TokenizerConfig
 from lmcore.training.config import TrainingConfig
@@ -79,3 +81,15 @@ def is_plain_name(name: str) -> bool:
     """Whether a name can be a folder's name and nothing else."""
     allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_")
     return 0 < len(name) <= 100 and name[0].isalnum() and set(name) <= allowed
+
+
+def refuse(faults: Sequence[str]) -> None:
+    """Raise one error that lists all faults, if there are any.
+
+    Raises:
+      InputError: there are.
+    """
+    if len(faults) == 1:
+        raise InputError(faults[0])
+    if faults:
+        raise InputError("\n".join([f"{len(faults)} things to mend:", *(f"- {f}" for f in faults)]))

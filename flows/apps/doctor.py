@@ -3,10 +3,10 @@
 import os
 import platform
 import shutil
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-import tyro
-
+from flows.arguments import read_words
 from flows.progress.terminal import size
 from flows.trainer import numerics
 from flows.trainer.lifeline import CLEARED, environment
@@ -14,12 +14,16 @@ from flows.trainer.lifeline import CLEARED, environment
 PACKAGES = ("torch", "prefect", "numpy", "pyarrow", "safetensors", "tyro")
 
 
-def doctor(artifacts: str = "artifacts") -> list[tuple[str, str]]:
-    """Name and finding, a row each.
+@dataclass(frozen=True)
+class Doctor:
+    """Tell what this machine is to lmcore."""
 
-    Args:
-      artifacts: folder whose disk is asked for room.
-    """
+    artifacts: str = "artifacts"
+    """Folder whose disk is asked for room."""
+
+
+def doctor(artifacts: str) -> list[tuple[str, str]]:
+    """Name and finding, a row each."""
     import torch
 
     device = numerics.choose_device("auto")
@@ -60,8 +64,8 @@ def doctor(artifacts: str = "artifacts") -> list[tuple[str, str]]:
 
 
 def main(words: list[str]) -> int:
-    rows = tyro.cli(doctor, args=words, prog="lmcore doctor", description=__doc__)
-    for name, finding in rows:
+    options = read_words(Doctor, words, "lmcore doctor", description=__doc__)
+    for name, finding in doctor(options.artifacts):
         print(f"{name:<14} {finding}")
     return 0
 

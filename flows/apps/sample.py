@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
+from flows.arguments import read_words
 from flows.formats.tokenizer_json import load_tokenizer
 from flows.runs_folder import RunFolder, find_run
 from flows.trainer.numerics import choose_device
@@ -42,7 +41,7 @@ class Sample:
 
 
 def main(words: list[str]) -> int:
-    options = tyro.cli(Sample, args=words, prog="lmcore sample", description=__doc__)
+    options = read_words(Sample, words, "lmcore sample", description=__doc__)
     if options.samples < 1:
         raise InputError(f"--samples is {options.samples}: it must be at least 1")
     run = find_run(Path(options.artifacts), options.run)

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from flows.arguments import read_words
 from flows.progress.terminal import size
 from flows.runs_folder import STAGE_NAMES, RunFolder, all_runs
 from flows.store.listing import artifacts, lineage, parents
@@ -24,7 +24,7 @@ class Show:
 
 
 def main(words: list[str]) -> int:
-    options = tyro.cli(Show, args=words, prog="lmcore show")
+    options = read_words(Show, words, "lmcore show")
     root = Path(options.artifacts)
     console = Console(highlight=False)
     console.width = max(console.width, LEAST_WIDTH)  # keys cut short are worth nothing

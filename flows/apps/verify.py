@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
+from flows.arguments import read_words
 from flows.progress.terminal import size
 from flows.store.listing import artifacts, check
 from lmcore.errors import InputError
@@ -19,7 +18,7 @@ class Verify:
 
 
 def main(words: list[str]) -> int:
-    options = tyro.cli(Verify, args=words, prog="lmcore verify")
+    options = read_words(Verify, words, "lmcore verify")
     root = Path(options.artifacts)
     if not root.is_dir():
         raise InputError(f"{root} is no folder: give --artifacts the one that runs were made in")

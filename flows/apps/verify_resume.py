@@ -10,8 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
+from flows.arguments import read_words
 from flows.formats import metrics_log
 from lmcore.errors import InputError
 
@@ -41,7 +40,7 @@ class VerifyResume:
 
 
 def main(words: list[str]) -> int:
-    options = tyro.cli(VerifyResume, args=words, prog="lmcore verify-resume", description=__doc__)
+    options = read_words(VerifyResume, words, "lmcore verify-resume", description=__doc__)
     if not 1 <= options.kills <= 10:
         raise InputError(f"--kills is {options.kills}: it must be from 1 to 10")
     with tempfile.TemporaryDirectory(prefix="lmcore-resume-") as temporary:

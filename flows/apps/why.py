@@ -4,7 +4,7 @@ from pathlib import Path
 
 from flows.arguments import parse, split_preset
 from flows.catalog import STAGES
-from flows.preflight import refuse
+from flows.config import refuse
 from flows.run import faults, with_precision
 from flows.store.explain import Explanation, render, why
 from flows.store.record import Artifact
