@@ -154,7 +154,13 @@ def pretrain_build(context: Context, upstream: Upstream, out_dir: Path, work_dir
 def evaluate_request(config: RunConfig, upstream: Upstream) -> Request:
     return Request(
         "evaluate",
-        {"evaluation": config.evaluation, "known_entropy": config.source.kind == "stories"},
+        {
+            "evaluation": config.evaluation,
+            "known_entropy": config.source.kind == "stories",
+            # Equal weights may be another function: head count, norm position, precision.
+            "model": settled_model(config, upstream),
+            "precision": config.training.precision,
+        },
         {
             "corpus": upstream["download"],
             "tokenizer": upstream["tokenizer"],

@@ -33,7 +33,7 @@ from flows.trainer.distributed import (
 from flows.trainer.job import Job
 from flows.trainer.meter import Meter
 from flows.trainer.reproducible import StopSignal, pin
-from flows.trainer.scoring import score_beginning
+from flows.trainer.validation import score_beginning
 from lmcore.data.batch import batch_at
 from lmcore.data.windows import window_starts
 from lmcore.errors import InputError

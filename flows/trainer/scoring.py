@@ -15,6 +15,7 @@ from flows.formats.tokenizer_json import load_tokenizer
 from flows.progress.events import Event, Notify
 from flows.trainer.job import Job
 from flows.trainer.reproducible import pin
+from flows.trainer.validation import DTYPES
 from lmcore.evaluation import floor
 from lmcore.evaluation.reference import bigram_loss
 from lmcore.evaluation.scoring import score_documents
@@ -23,33 +24,6 @@ from lmcore.generation.generate import generate
 from lmcore.model.config import ModelConfig
 from lmcore.params import Params
 from lmcore.tokenizer.tokenizer import Tokenizer
-
-# The validation loss of training is taken on the first so many tokens, the same ones every time.
-PERIODIC_TOKENS = 32_768
-
-DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def score_beginning(params: Params, job: Job, tokens: TokenMap) -> Tally:
-    """Tally of the first documents of the validation text, up to about 32,768 tokens of it.
-
-    The document at the limit is scored by its beginning, its bytes in proportion.
-    """
-    offsets = tokens.document_offsets
-    end = min(int(offsets[-1]), int(offsets[0]) + PERIODIC_TOKENS)
-    begun = int(np.searchsorted(offsets, end))  # documents that begin before the end
-    inside = np.append(offsets[:begun], end)
-    share = np.diff(inside) / np.diff(offsets)[:begun]
-    n_bytes = tokens.document_bytes[:begun] * share
-    tallies = score_documents(
-        params,
-        job.model,
-        tokens.tokens,
-        inside,
-        n_bytes.round().astype(np.int64),
-        compute_dtype=DTYPES[job.training.precision],
-    )
-    return combine(tallies)
 
 
 def evaluate(job: Job, say: Notify) -> None:
