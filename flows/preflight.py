@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,62 +11,44 @@ from flows.corpora.config import SourceConfig
 from flows.corpora.fetch import preflight as size_at_url
 from flows.progress.terminal import clock, count, size
 from flows.trainer.numerics import SUSTAINED_FLOPS, Resolved
-from lmcore.errors import InputError
-from lmcore.model.counts import (
-    ParamCounts,
-    activation_bytes,
-    count_params,
-    training_flops,
-)
+from lmcore.model.config import ModelConfig
+from lmcore.model.counts import ParamCounts
+from lmcore.planning.budget import Budget, fit_micro_batch
+from lmcore.planning.budget import faults as budget_faults
+from lmcore.planning.budget import plan as budget_of
 from lmcore.synthetic.stories import entropy_bits_per_byte, expected_bytes
-from lmcore.training.config import n_steps
 
-# Weights, gradients and AdamW's two moments in float32, and the new parameters beside the old.
-BYTES_PER_PARAMETER = 20
-TORCH_BYTES = 400e6  # what a training process holds before its first tensor
 # Share of the free memory that a run may plan for.
 MEMORY_SHARE = 0.9
 
 
 @dataclass(frozen=True)
 class Outline:
-    """A run before it begins, in numbers.
+    """A run before it begins.
 
     Attributes:
       config: the run's settings, the vocabulary taken at its largest.
       device: where it will compute.
-      params: the model's parameters.
-      steps: training steps.
-      training_flops: of the whole training.
-      micro_batch: sequences of a process that fit into memory at once.
-      memory_bytes: estimated peak of a training process; 0 where none fits.
-      memory_free: what there is, 0 when unknown.
-      disk_bytes: estimated room for the artifacts, corpus included where its size is known.
-      disk_free: what there is.
+      budget: what it costs.
+      memory_free: what a training process may take, 0 when unknown.
+      disk_free: room on the disk of the artifacts.
       faults: why it cannot be, a line each.
     """
 
     config: RunConfig
     device: str
-    params: ParamCounts
-    steps: int
-    training_flops: float
-    micro_batch: int
-    memory_bytes: float
+    budget: Budget
     memory_free: float
-    disk_bytes: float
     disk_free: float
     faults: tuple[str, ...]
 
     def rows(self, numerics: Resolved) -> list[tuple[str, str]]:
         """What to show, a name and a finding each."""
-        config, model = self.config, self.config.model
-        tokens = self.steps * config.training.batch_size * model.context_length
-        parts = ", ".join(f"{name.replace('_', ' ')} {count(n)}" for name, n in self.parts())
-        seconds = self.training_flops / (SUSTAINED_FLOPS[self.device] * numerics.processes)
-        split = numerics.micro_batch * numerics.processes
-        rows = [
+        config, model, budget = self.config, self.config.model, self.budget
+        speed = SUSTAINED_FLOPS[self.device] * numerics.processes
+        return [
             ("corpus", describe_corpus(config.source)),
+            *entropy_row(config.source),
             (
                 "tokenizer",
                 f"byte-level BPE, {config.tokenizer.vocab_size:,} tokens at most, "
@@ -81,126 +62,84 @@ class Outline:
             ),
             (
                 "parameters",
-                f"{self.params.total:,} ({self.params.non_embedding:,} outside embeddings)",
+                f"{budget.params.total:,} ({budget.params.non_embedding:,} outside embeddings)",
             ),
-            ("", parts),
+            ("", parts(budget.params)),
             (
                 "training",
-                f"{count(tokens)} tokens = {self.steps:,} steps of {config.training.batch_size} x "
-                f"{model.context_length}; {tokens / max(1, self.params.total):.1f} a parameter",
+                f"{count(budget.tokens)} tokens = {budget.steps:,} steps of "
+                f"{config.training.batch_size} x {model.context_length}; "
+                f"{budget.tokens_per_parameter:.1f} a parameter",
             ),
             (
                 "work",
-                f"{self.training_flops:.2e} FLOPs, 3 x forward; about {clock(seconds)} at "
-                f"{count(SUSTAINED_FLOPS[self.device] * numerics.processes)}FLOP/s",
+                f"{budget.flops:.2e} FLOPs (3 x forward); "
+                f"{clock(budget.flops / speed)} at {count(speed)}FLOP/s",
             ),
             (
                 "numerics",
                 f"{self.device}, {config.training.precision}, {numerics.threads} threads x "
-                f"{numerics.processes} processes, {split} sequences at once"
-                + (", compiled" if numerics.compile else ", eager"),
+                f"{numerics.processes} processes, {numerics.micro_batch} sequences at once, "
+                + ("compiled" if numerics.compile else "eager"),
             ),
-            ("memory", f"about {size(self.memory_bytes)}{of(self.memory_free)}"),
-            ("disk", f"about {size(self.disk_bytes)}{of(self.disk_free)}"),
+            ("memory", f"about {size(budget.memory.total)}{of(self.memory_free)}"),
+            ("disk", f"about {size(budget.disk.total)}{of(self.disk_free)}"),
         ]
-        if config.source.kind == "stories":
-            floor = f"{entropy_bits_per_byte():.4f} bits per byte: no honest model is below it"
-            rows.insert(1, ("entropy", floor))
-        return rows
-
-    def parts(self) -> list[tuple[str, int]]:
-        """The parameters by part, those that are there."""
-        return [(name, n) for name, n in self.params.by_part().items() if n]
 
 
-def plan(config: RunConfig, device: str, root: Path) -> Outline:
+def parts(params: ParamCounts) -> str:
+    """The parameters by part, those that are there."""
+    present = {name: n for name, n in params.by_part().items() if n}
+    return ", ".join(f"{name.replace('_', ' ')} {count(n)}" for name, n in present.items())
+
+
+def entropy_row(source: SourceConfig) -> list[tuple[str, str]]:
+    """The floor of the embedded corpus."""
+    if source.kind != "stories":
+        return []
+    return [("entropy", f"{entropy_bits_per_byte():.4f} bits a byte: no honest model goes below")]
+
+
+def plan(config: RunConfig, device: str, root: Path, keep_checkpoints: int) -> Outline:
     """Work out what a run will be, and what stands against it.
 
     Args:
       config: settings without faults.
       device: where training will compute.
       root: the artifacts folder, which need not exist.
+      keep_checkpoints: how many stay on the disk.
+
+    Raises:
+      InputError: a local text is not there.
     """
     vocab_size = max(config.model.vocab_size, config.tokenizer.vocab_size)
     model = replace(config.model, vocab_size=vocab_size)
-    training = config.training
-    params = count_params(model)
-    steps = n_steps(training, model.context_length)
-    rows = training.batch_size // config.numerics.processes
-    memory_free = free_memory_bytes(device)
-    micro_batch, memory = fitting(
-        replace(config, model=model), params, rows, memory_free * MEMORY_SHARE
+    memory_free = free_memory_bytes(device) / (1 if device == "cuda" else config.numerics.processes)
+    usable = memory_free * MEMORY_SHARE
+    disk_free = free_disk_bytes(root)
+    asked, ranks = config.numerics.micro_batch, config.numerics.processes
+    budget = budget_of(
+        model,
+        config.training,
+        micro_batch=asked or fit_micro_batch(model, config.training, usable, n_ranks=ranks),
+        corpus_bytes=known_corpus_bytes(config.source),
+        keep_checkpoints=keep_checkpoints,
+        n_ranks=ranks,
     )
-    corpus = known_corpus_bytes(config.source)
-    checkpoint = 12 * params.total
-    # The corpus, its tokens twice (Parquet and map, about 2 of 4 bytes each), checkpoints, weights.
-    disk = 2 * corpus + 5 * checkpoint + 5e6
-    outline = Outline(
-        config=replace(config, model=model),
-        device=device,
-        params=params,
-        steps=steps,
-        training_flops=float(
-            training_flops(model, steps * training.batch_size * model.context_length)
-        ),
-        micro_batch=micro_batch,
-        memory_bytes=memory,
-        memory_free=memory_free,
-        disk_bytes=disk,
-        disk_free=free_disk_bytes(root),
-        faults=(),
-    )
-    return replace(outline, faults=tuple(faults(outline, config.source)))
+    faults = [*budget_faults(budget, usable, disk_free), *short_texts(config.source, model)]
+    shown = replace(config, model=model)
+    return Outline(shown, device, budget, memory_free, disk_free, tuple(faults))
 
 
-def faults(outline: Outline, source: SourceConfig) -> list[str]:
-    """What stands against a run: memory, disk, a validation text that fills no window."""
-    found = []
-    if outline.memory_free and outline.memory_bytes > MEMORY_SHARE * outline.memory_free:
-        found.append(
-            f"training needs about {size(outline.memory_bytes)} of memory, one sequence at a time, "
-            f"and {size(outline.memory_free)} are free: lower --model.d-model, --model.n-layers or "
-            "--model.context-length"
-        )
-    if outline.disk_bytes > outline.disk_free:
-        found.append(
-            f"the run needs about {size(outline.disk_bytes)} of disk and {size(outline.disk_free)} "
-            "are free: make room, or give --artifacts a folder on a larger disk"
-        )
-    for split in ("train", "valid"):
-        n_bytes = known_bytes(source, split)
-        if n_bytes and n_bytes < outline.config.model.context_length and is_plain(source, split):
-            found.append(
-                f"the {split} text has {n_bytes:,} bytes, fewer than context_length "
-                f"{outline.config.model.context_length} tokens: lower --model.context-length or "
-                "give more text"
-            )
-    return found
-
-
-def fitting(config: RunConfig, params: ParamCounts, rows: int, memory: float) -> tuple[int, float]:
-    """The largest divisor of ``rows`` that fits into ``memory`` bytes (0: unknown), and its need.
-
-    Where not even one sequence fits, one sequence and its need.
-    """
-    divisors = [n for n in range(rows, 0, -1) if rows % n == 0]
-    asked = config.numerics.micro_batch
-    candidates = [asked] if asked else divisors
-    needs = {n: memory_bytes(config, params, n) for n in candidates}
-    fit = [n for n, need in needs.items() if not memory or need <= memory]
-    chosen = fit[0] if fit else candidates[-1]
-    return chosen, needs[chosen]
-
-
-def memory_bytes(config: RunConfig, params: ParamCounts, micro_batch: int) -> float:
-    """Estimated peak of a training process with so many sequences at once."""
-    value_bytes = 4 if config.training.precision == "float32" else 2
-    model = config.model
-    activations = activation_bytes(
-        model, micro_batch, model.context_length, bytes_per_value=value_bytes
-    )
-    gradient_of_logits = 4 * micro_batch * model.context_length * model.vocab_size
-    return BYTES_PER_PARAMETER * params.total + activations.total + gradient_of_logits + TORCH_BYTES
+def short_texts(source: SourceConfig, model: ModelConfig) -> list[str]:
+    """Texts that cannot fill one window, for a token is one byte at least."""
+    return [
+        f"the {split} text has {n_bytes:,} bytes, fewer than context_length "
+        f"{model.context_length} tokens: lower --model.context-length or give more text"
+        for split in ("train", "valid")
+        if (n_bytes := known_bytes(source, split)) and is_plain(source, split)
+        if n_bytes < model.context_length
+    ]
 
 
 def free_memory_bytes(device: str = "cpu") -> float:
@@ -211,7 +150,8 @@ def free_memory_bytes(device: str = "cpu") -> float:
         return float(torch.cuda.mem_get_info()[0])
     if sys.platform != "linux":
         return 0.0
-    return min(system_memory(), *cgroup_memory())
+    free = min(system_memory(), *cgroup_memory())
+    return free if free < float("inf") else 0.0
 
 
 def system_memory() -> float:
@@ -286,19 +226,7 @@ def describe_corpus(source: SourceConfig) -> str:
 
 def of(free: float) -> str:
     """How much there is, for a table."""
-    return f" of {size(free)} free" if 0 < free < float("inf") else ""
-
-
-def refuse(faults: Sequence[str]) -> None:
-    """Raise one error that lists all faults, if there are any.
-
-    Raises:
-      InputError: there are.
-    """
-    if len(faults) == 1:
-        raise InputError(faults[0])
-    if faults:
-        raise InputError("\n".join([f"{len(faults)} things to mend:", *(f"- {f}" for f in faults)]))
+    return f" of {size(free)} free" if free > 0 else ""
 
 
 def screen(rows: list[tuple[str, str]], title: str) -> Any:

@@ -12,9 +12,9 @@ from pathlib import Path
 from flows import config as configuration
 from flows.arguments import parse
 from flows.catalog import STAGES, Context
-from flows.config import Execution, RunConfig
+from flows.config import Execution, RunConfig, refuse
 from flows.corpora import config as corpora
-from flows.preflight import check_urls, plan, refuse, screen
+from flows.preflight import check_urls, plan, screen
 from flows.progress.events import Event, Notify
 from flows.report.collect import Report, collect
 from flows.stages import evaluate, pretokenize
@@ -60,13 +60,13 @@ def prepare(preset: str, words: Sequence[str], map_shards: Callable, notify: Not
     device = numerics.choose_device(config.numerics.device)
     config = with_precision(config, device)
     root = Path(execution.artifacts).resolve()
-    outline = plan(config, device, root)
+    outline = plan(config, device, root, execution.keep_checkpoints)
     refuse(outline.faults)
     resolved = numerics.resolve(
         config.numerics,
         device=device,
-        total_flops=outline.training_flops,
-        micro_batch=outline.micro_batch,
+        total_flops=outline.budget.flops,
+        micro_batch=outline.budget.micro_batch,
     )
     notify(
         Event(
