@@ -5,6 +5,7 @@ run by either of them, so `serve` refuses it.
 """
 
 import os
+import signal
 import time
 import urllib.request
 from collections.abc import Iterable
@@ -39,6 +40,9 @@ def serve() -> None:
     import prefect
 
     need_free_names(PRESETS)
+    # Prefect answers Ctrl-C by leaving at once: a run at work would show as running for ever. On
+    # SIGTERM it first ends the run, which keeps a checkpoint, and reports it as cancelled.
+    signal.signal(signal.SIGINT, lambda *_: signal.raise_signal(signal.SIGTERM))
     prefect.serve(*deployments(), limit=1)
 
 

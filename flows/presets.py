@@ -22,10 +22,11 @@ quickstart = RunConfig(
     tokenizer=TokenizerConfig(vocab_size=1_024),
     model=ModelConfig(context_length=256, d_model=128, n_layers=3, n_heads=4),
     training=TrainingConfig(
-        tokens=2_000_000,
+        tokens=2_250_000,
         batch_size=8,
         layout="document",
         max_lr=4e-3,
+        min_lr_ratio=0.0,
         warmup_steps=50,
         validate_every=200,
     ),

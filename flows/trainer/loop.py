@@ -38,6 +38,7 @@ from lmcore.data.batch import batch_at
 from lmcore.data.windows import window_starts
 from lmcore.errors import InputError
 from lmcore.evaluation.tally import Tally
+from lmcore.model.positions import model_rotary_tables
 from lmcore.params import Params, flatten, map_params, unflatten
 from lmcore.training.config import n_steps
 from lmcore.training.step import TrainState, init_state, train_step
@@ -239,6 +240,7 @@ def make_step(job: Job, world: World) -> Callable:
         model=job.model,
         training=job.training,
         n_micro_batches=rows // job.numerics.micro_batch,
+        rotary=model_rotary_tables(job.model, device=world.device),
         reduce=sum_over_ranks if world.size > 1 else None,
         in_place=True,
     )

@@ -80,8 +80,8 @@ def measurements(known: Comparison, tally: Tally) -> list[Measurement]:
     floor = bits_per_byte(known.nats, tally.bytes)
     above = tally.nats / known.nats - 1
     return [
-        Measurement("entropy of these stories", floor, "bits per byte"),
-        Measurement("entropy of the corpus", entropy_bits_per_byte(), "bits per byte"),
+        Measurement("entropy of these stories", floor, "bits/byte"),
+        Measurement("entropy of the corpus", entropy_bits_per_byte(), "bits/byte"),
         Measurement("above the floor", 100 * above, "%", "lower"),
         Measurement("excess per story", known.excess_bits, "bits", "lower"),
     ]
