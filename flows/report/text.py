@@ -13,9 +13,11 @@ from flows.report.page import note_of
 
 def show(report: Report, console: Console) -> None:
     """Print a finished run."""
+    width = min(100, console.width)
     for sample in report.samples:
         title = f"sample, seed {sample['seed']}{note_of(sample)}"
-        console.print(Panel(Text(sample["text"]), title=title, title_align="left", width=100))
+        shown = Panel(Text(sample["text"]), title=title, title_align="left", width=width)
+        console.print(shown, soft_wrap=False)
     table = Table(box=box.SIMPLE_HEAD, title=report.name, title_justify="left")
     table.add_column("measure")
     table.add_column("value", justify="right")
