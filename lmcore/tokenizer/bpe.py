@@ -267,7 +267,14 @@ def decode(ids: Iterable[int], vocab: Sequence[bytes]) -> str:
     """The text that ``ids`` stand for; bytes that are not UTF-8 become U+FFFD.
 
     A token may hold a part of a character, so any list of ids can be decoded, but only
-    `decode_bytes` loses nothing on all of them. Arguments and errors as there.
+    `decode_bytes` loses nothing on all of them.
+
+    Args:
+      ids: integers in ``[0, len(vocab))``.
+      vocab: the token of each id.
+
+    Raises:
+      InputError: an id is negative or too large; the message says which and where.
 
     Example:
       >>> decode([0, 1], [b"caf", b"\\xc3\\xa9"])

@@ -29,6 +29,12 @@ class TrainState(NamedTuple):
       step: steps tried so far, good or bad, a 0-d int64 tensor: which batch comes next, and which
         learning rate.
       recovery: loss scale and counts of bad steps.
+
+    Example:
+      >>> model = ModelConfig(vocab_size=16, context_length=8, d_model=8, n_layers=1, n_heads=2)
+      >>> state = init_state(model, TrainingConfig(precision="float32"))
+      >>> int(state.step), int(state.optimizer.step), sorted(state.params)[-1]
+      (0, 0, 'token_embeddings.weight')
     """
 
     params: Params
