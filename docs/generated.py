@@ -149,7 +149,7 @@ def request_settings(request: Any) -> dict[str, Any]:
 
 def keys_table() -> str:
     """A row for each stage: the parts of its key."""
-    rows = ["| stage | slices of the config | artifacts | code | versions |"]
+    rows = ["| stage | settings | artifacts | code | versions |"]
     rows.append("|---|---|---|---|---|")
     for stage, request in requests().items():
         cells = [
