@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import dropwhile, takewhile
 from typing import Annotated, Any, TypeVar
 
 import tyro
@@ -102,28 +102,36 @@ def faults_of(
     return []
 
 
-# What the parser says of a word, and how we say it; {0} is the flag.
+# What the parser says of a word, and how we say it.
 SAID = {
-    r"invalid literal for int\(\) with base 10: ('.*')": "{0} is {1}: it must be a whole number",
-    r"could not convert string to float: ('.*')": "{0} is {1}: it must be a number",
-    r"invalid choice ('.*') for argument.*one of \((.*?),?\)": "{0} is {1}: it must be one of {2}",
-    r"Missing value for argument.*": "{0} needs a value",
+    r"invalid literal for int\(\)": "{flag} is {value!r}: it must be a whole number",
+    r"could not convert string to float": "{flag} is {value!r}: it must be a number",
+    r"invalid choice .* one of \((.*?),?\)": "{flag} is {value!r}: it must be one of {0}",
+    r"Missing value for argument": "{flag} needs a value",
 }
+
+
+def is_rule(line: str) -> bool:
+    """Whether a line of the box is drawn rather than written."""
+    return not line.strip("─-")
 
 
 def plain(boxed: str, words: Sequence[str], program: str) -> str:
     """A fault that was drawn in a box, as one line: what is wrong, and which flags are near."""
-    lines = [line.strip("│").strip(" ") for line in boxed.splitlines()[1:-1]]
-    fault = " ".join(takewhile(lambda line: not line.startswith("──"), lines))
-    flag = words[0].partition("=")[0]
+    # The box is drawn in ASCII where the terminal knows no better.
+    _, *lines = [line.strip("│╭╮╰╯ ").rstrip("─ ") for line in boxed.strip().splitlines()]
+    body = dropwhile(is_rule, lines)
+    fault = " ".join(takewhile(lambda line: not is_rule(line), body))
+    given = " ".join(words)
+    flag, _, value = given.replace("=", " ", 1).partition(" ")
     for pattern, ours in SAID.items():
         if found := re.search(pattern, fault):
-            return ours.format(flag, *found.groups())
+            return ours.format(*found.groups(), flag=flag, value=value)
     unknown = re.fullmatch("Unrecognized options: (.*)", fault)
     if not unknown:
         return f"{flag}: {fault}"
-    near = [line.split()[0] for line in lines if line.startswith("--")][:2]
+    near = [line.split()[0] for line in lines if re.match("--[a-z]", line)][:2]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    named = unknown[1].replace(", ", " ")
-    place = "" if named.startswith(flag) else f" (after {flag})"
-    return f"there is no setting {named}{place}: {hint}{program} --help lists those there are"
+    flag_is_known = not unknown[1].startswith(flag)
+    what = f"{unknown[1].replace(', ', ' ')} (after {flag})" if flag_is_known else given
+    return f"there is no setting {what}: {hint}{program} --help lists those there are"

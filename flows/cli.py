@@ -5,6 +5,7 @@ The other verbs are the files of `flows/apps`, one each, found by looking: a ver
 """
 
 import ast
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -42,6 +43,9 @@ def lmcore(words: Sequence[str] | None = None) -> int:
 
 def guarded(action, words: Sequence[str]) -> int:
     """Call an action; what the user can mend is one line, and Ctrl-C is another."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no ✓ shows a ?
     try:
         return action(list(words))
     except InputError as error:
@@ -90,7 +94,7 @@ def module_of(verb: str) -> str:
 
 def first_line(path: Path) -> str:
     """The first line of a module's docstring, without importing it."""
-    return (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n", 1)[0]
+    return (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").split("\n", 1)[0]
 
 
 def usage(verbs: dict[str, str]) -> str:

@@ -7,6 +7,7 @@ Each slice stands beside the code that it configures; here they are composed. Wh
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Annotated, Literal
 
 from tyro.conf import arg
@@ -74,7 +75,25 @@ def faults(execution: Execution) -> list[str]:
             f"--name is {execution.name!r}: it names a folder, so it may hold letters, digits, "
             "dots, dashes and underscores, and must begin with a letter or a digit"
         )
-    return found
+    return [*found, *runner_faults(execution)]
+
+
+def runner_faults(execution: Execution) -> list[str]:
+    """What keeps the runner from being used, known before the stage that needs it."""
+    runner = execution.runner
+    if runner not in ("dask", "ray"):
+        return []
+    if execution.engine == "none":
+        return [
+            f"--runner {runner} is one of Prefect's task runners, and --engine none does without "
+            "Prefect: take --engine prefect, or --runner processes"
+        ]
+    if find_spec(f"prefect_{runner}") is None:
+        return [
+            f"--runner {runner} needs a package that is not installed: "
+            f'pip install "lmcore[{runner}]", or take --runner threads'
+        ]
+    return []
 
 
 def is_plain_name(name: str) -> bool:

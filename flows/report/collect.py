@@ -44,7 +44,7 @@ def collect(
 
     evaluation = artifacts["evaluate"].path
     result = json.loads((evaluation / RESULT).read_text())
-    samples = json.loads((evaluation / SAMPLES).read_text())
+    samples = json.loads((evaluation / SAMPLES).read_text("utf-8"))
     measurements = tuple(Measurement(**row) for row in result["measurements"])
     made_from = f"{artifacts['pretrain'].key} {artifacts['evaluate'].key}"
     report = Report(

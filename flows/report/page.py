@@ -8,7 +8,7 @@ from flows.report.collect import Report
 
 def write_page(report: Report, config: RunConfig, path: Path) -> None:
     """Write the page of a run."""
-    path.write_text(page(report, config))
+    path.write_text(page(report, config), encoding="utf-8")
 
 
 def page(report: Report, config: RunConfig) -> str:

@@ -65,7 +65,8 @@ def evaluate(job: Job, say: Notify) -> None:
     out_dir = Path(job.out_dir)
     (out_dir / "evaluation.json").write_text(json.dumps(result, indent=2))
     written = list(samples(params, job, tokenizer, valid.eos_id, say))
-    (out_dir / "samples.json").write_text(json.dumps(written, indent=2, ensure_ascii=False))
+    text = json.dumps(written, indent=2, ensure_ascii=False)
+    (out_dir / "samples.json").write_text(text, encoding="utf-8")
 
 
 def texts(tokens: TokenMap, tokenizer: Tokenizer) -> list[str]:
