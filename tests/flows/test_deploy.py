@@ -1,8 +1,16 @@
 """Every preset has a deployment, served or for workers, and no name is held by both."""
 
 import http.server
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +21,8 @@ from flows import deploy
 from flows.presets import PRESETS
 from lmcore.errors import InputError
 
-PROJECT = yaml.safe_load((Path(__file__).parents[2] / "prefect.yaml").read_text())
+ROOT = Path(__file__).parents[2]
+PROJECT = yaml.safe_load((ROOT / "prefect.yaml").read_text())
 FLAT = {"preset", "train_url", "valid_url", "vocab_size", "d_model", "n_layers", "context_length"}
 FLAT |= {"tokens", "max_lr", "seed", "device", "processes", "overrides"}
 
@@ -37,6 +46,12 @@ def test_prefect_yaml_points_at_the_pipeline() -> None:
         assert entry["entrypoint"] == "flows/pipeline.py:pipeline"
         assert entry["work_pool"] == {"name": "local"}
         assert entry["enforce_parameter_schema"] is True
+
+
+def test_prefect_yaml_leaves_no_question_open() -> None:
+    """What `prefect deploy --all` would ask on a terminal, once a deployment, is answered."""
+    assert "prefect.deployments.steps.set_working_directory" in PROJECT["pull"][0]
+    assert all(entry["schedules"] == [] for entry in PROJECT["deployments"])
 
 
 def test_served_deployments_are_the_presets(served: dict[str, Any]) -> None:
@@ -123,3 +138,87 @@ def test_a_name_that_a_worker_holds_is_not_served(conducted: None) -> None:
         client.create_deployment(flow_id=flow_id, name="held", work_pool_name="local")
         with pytest.raises(InputError, match=r"pipeline/held \(pool local\)"):
             deploy.need_free_names(["free", "held"])
+
+
+PREFECT = [sys.executable, "-m", "prefect"]
+SERVE = [sys.executable, "flows/pipeline.py", "--serve"]
+TINY = ["--training.warmup-steps", "1", "--corpus.n-train-stories", "300"]
+TINY += ["--corpus.n-valid-stories", "20"]
+
+
+@contextmanager
+def running(command: list[str], environment: dict[str, str], log: Path) -> Iterator[None]:
+    """A process in the background, ended as Ctrl-C ends it."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("taker", ["serve", "worker"])
+def test_the_documented_commands_complete_a_run(tmp_path: Path, taker: str) -> None:
+    """Server, then serving or a worker, then `prefect deployment run … --watch`: exit status 0."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {
+        **os.environ,
+        "PREFECT_HOME": str(tmp_path / "home"),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+
+    def prefect(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*PREFECT, *words],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    with ExitStack() as stack:
+        server = [*PREFECT, "server", "start", "--port", port]
+        stack.enter_context(running(server, environment, tmp_path / "server.log"))
+        wait_for(lambda: deploy.answers(environment["PREFECT_API_URL"]))
+        take = SERVE
+        if taker == "worker":
+            assert prefect("work-pool", "create", "local", "--type", "process").returncode == 0
+            assert prefect("deploy", "--all").returncode == 0
+            take = [*PREFECT, "worker", "start", "--pool", "local", "--limit", "1"]
+        log = tmp_path / "taker.log"
+        stack.enter_context(running(take, environment, log))
+        wait_for(lambda: any(sign in log.read_text() for sign in ("being served", "started!")))
+        overrides = json.dumps([*TINY, "--artifacts", str(tmp_path / "artifacts")])
+        wanted = ["-p", "tokens=4096", "-p", f"overrides={overrides}"]
+        run = prefect("deployment", "run", "pipeline/quickstart", "--watch", *wanted)
+        assert run.returncode == 0, run.stdout + run.stderr + log.read_text()
+        refused = prefect("deployment", "run", "pipeline/quickstart", "-p", "vocab_size=many")
+        assert refused.returncode == 1
+        assert "vocab_size" in refused.stdout
+    assert list((tmp_path / "artifacts" / "runs").iterdir())
+
+
+def wait_for(question: Any) -> None:
+    """Wait up to two minutes for a yes."""
+    end = time.monotonic() + 120
+    while not question():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.5)
