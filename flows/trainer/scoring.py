@@ -101,7 +101,7 @@ def remarks(tally: Tally, bigram: float) -> list[str]:
     """Sentences about the result, for whoever reads the table."""
     gap = bigram - tally.loss
     side = "below" if gap >= 0 else "above"
-    verdict = "" if gap >= 0 else ": the model has not learned even which token follows which"
+    verdict = "" if gap >= 0 else ": give it more --training.tokens"
     return [
         f"the loss is {abs(gap):.3f} nats a token {side} that of a bigram model of the same "
         f"tokens{verdict}",
