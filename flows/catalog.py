@@ -5,12 +5,15 @@ config that the stage means, its input artifacts, the modules whose code decides
 packages whose versions do.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from flows.config import Execution, RunConfig
+from flows.corpora.config import SourceConfig
+from flows.corpora.http_download import shown
 from flows.formats.atomic import file_sha256
 from flows.progress.events import Notify
 from flows.stages import download, evaluate, pretokenize, pretrain, tokenizer
@@ -24,6 +27,7 @@ from flows.trainer.numerics import Resolved, available_cores
 from lmcore.errors import InputError
 from lmcore.model.config import ModelConfig
 
+SPLITS = ("train", "valid")
 Upstream = Mapping[str, Artifact]
 
 
@@ -52,7 +56,7 @@ def download_request(config: RunConfig, upstream: Upstream) -> Request:
     """A local file is an input: its digest is in the key, so that an edit of it is seen."""
     local = {
         f"{split} file": digest_of_local_file(getattr(config.source, f"{split}_url"))
-        for split in ("train", "valid")
+        for split in SPLITS
         if getattr(config.source, f"{split}_url").startswith("file:")
     }
     return Request("download", config.source, local, ("flows.stages.download",))
@@ -80,9 +84,11 @@ def tokenizer_request(config: RunConfig, upstream: Upstream) -> Request:
 
 
 def tokenizer_build(context: Context, upstream: Upstream, out_dir: Path, _: Path) -> Product:
-    config = context.config
-    train = upstream["download"].path / "train"
-    return tokenizer.run(config.tokenizer, config.reading, train, out_dir, context.notify)
+    config, corpus = context.config, upstream["download"]
+    with naming_texts(config.source, corpus):
+        return tokenizer.run(
+            config.tokenizer, config.reading, corpus.path / "train", out_dir, context.notify
+        )
 
 
 def pretokenize_request(config: RunConfig, upstream: Upstream) -> Request:
@@ -95,18 +101,36 @@ def pretokenize_request(config: RunConfig, upstream: Upstream) -> Request:
 
 
 def pretokenize_build(context: Context, upstream: Upstream, out_dir: Path, _: Path) -> Product:
-    corpus, trained = upstream["download"], upstream["tokenizer"]
-    return pretokenize.run(
-        context.config.pretokenize,
-        context.config.reading,
-        {split: corpus.path / split for split in ("train", "valid")},
-        trained.path / tokenizer.FILE,
-        trained.digest,
-        out_dir,
-        context.notify,
-        context.map_in_order,
-        context.execution.workers or available_cores(),
-    )
+    config, corpus, trained = context.config, upstream["download"], upstream["tokenizer"]
+    with naming_texts(config.source, corpus):
+        return pretokenize.run(
+            config.pretokenize,
+            config.reading,
+            {split: corpus.path / split for split in SPLITS},
+            trained.path / tokenizer.FILE,
+            trained.digest,
+            out_dir,
+            context.notify,
+            context.map_in_order,
+            context.execution.workers or available_cores(),
+        )
+
+
+@contextmanager
+def naming_texts(source: SourceConfig, corpus: Artifact) -> Iterator[None]:
+    """Let an error about a text name the URL that the user gave, not our copy of it.
+
+    Raises:
+      InputError: in place of one that names the copy.
+    """
+    try:
+        yield
+    except InputError as error:
+        message = str(error)
+        for split in SPLITS if source.kind == "url" else ():
+            url = shown(getattr(source, f"{split}_url"))
+            message = message.replace(str(corpus.path / split), f"the {split} text {url}")
+        raise InputError(message) from error
 
 
 def settled_model(config: RunConfig, upstream: Upstream) -> ModelConfig:
@@ -137,6 +161,7 @@ def pretrain_request(config: RunConfig, upstream: Upstream) -> Request:
 
 def pretrain_build(context: Context, upstream: Upstream, out_dir: Path, work_dir: Path) -> Product:
     execution, config = context.execution, context.config
+    pretrain.refuse_short_texts(upstream["pretokenize"].facts, config.model.context_length)
     numerics = pretrain.fixed_numerics(
         work_dir, context.numerics, config.numerics, execution.allow_drift, context.notify
     )
@@ -193,7 +218,7 @@ def new_job(stage: str, context: Context, upstream: Upstream, out_dir: Path, wor
                 tokens.path, tokens.facts, split, context.root / "maps", context.notify, stage
             )
         )
-        for split in ("train", "valid")
+        for split in SPLITS
     }
     return Job(
         stage=stage,

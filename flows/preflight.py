@@ -4,14 +4,16 @@ import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from flows.config import RunConfig
 from flows.corpora.config import SourceConfig
+from flows.corpora.fetch import local_path, open_local
 from flows.corpora.fetch import preflight as size_at_url
+from flows.corpora.text import GZIP_MAGIC
 from flows.progress.terminal import clock, count, size
 from flows.trainer.numerics import SUSTAINED_FLOPS, Resolved
-from lmcore.model.config import ModelConfig
+from lmcore.errors import InputError
 from lmcore.model.counts import ParamCounts
 from lmcore.planning.budget import Budget, fit_micro_batch
 from lmcore.planning.budget import faults as budget_faults
@@ -104,13 +106,10 @@ def plan(config: RunConfig, device: str, root: Path, keep_checkpoints: int) -> O
     """Work out what a run will be, and what stands against it.
 
     Args:
-      config: settings without faults.
+      config: settings without faults; a local text is there.
       device: where training will compute.
       root: the artifacts folder, which need not exist.
       keep_checkpoints: how many stay on the disk.
-
-    Raises:
-      InputError: a local text is not there.
     """
     vocab_size = max(config.model.vocab_size, config.tokenizer.vocab_size)
     model = replace(config.model, vocab_size=vocab_size)
@@ -126,19 +125,19 @@ def plan(config: RunConfig, device: str, root: Path, keep_checkpoints: int) -> O
         keep_checkpoints=keep_checkpoints,
         n_ranks=ranks,
     )
-    faults = [*budget_faults(budget, usable, disk_free), *short_texts(config.source, model)]
+    faults = [*budget_faults(budget, usable, disk_free), *short_texts(config, model.context_length)]
     shown = replace(config, model=model)
     return Outline(shown, device, budget, memory_free, disk_free, tuple(faults))
 
 
-def short_texts(source: SourceConfig, model: ModelConfig) -> list[str]:
+def short_texts(config: RunConfig, context_length: int) -> list[str]:
     """Texts that cannot fill one window, for a token is one byte at least."""
     return [
         f"the {split} text has {n_bytes:,} bytes, fewer than context_length "
-        f"{model.context_length} tokens: lower --model.context-length or give more text"
+        f"{context_length} tokens: lower --model.context-length or give more text"
         for split in ("train", "valid")
-        if (n_bytes := known_bytes(source, split)) and is_plain(source, split)
-        if n_bytes < model.context_length
+        if is_plain(config, split)
+        if (n_bytes := known_bytes(config.source, split)) < context_length
     ]
 
 
@@ -196,21 +195,29 @@ def known_corpus_bytes(source: SourceConfig) -> int:
     return known_bytes(source, "train") + known_bytes(source, "valid")
 
 
-def is_plain(source: SourceConfig, split: str) -> bool:
-    """Whether a text is likely not packed: a packed one has more characters than bytes."""
-    return source.kind == "stories" or not getattr(source, f"{split}_url").endswith(".gz")
+def is_plain(config: RunConfig, split: str) -> bool:
+    """Whether a text is surely not packed: a packed one has more characters than bytes."""
+    source = config.source
+    if source.kind == "stories":
+        return True
+    url = getattr(source, f"{split}_url")
+    if not url.startswith("file:") or config.reading.format == "parquet":
+        return False
+    with open_local(local_path(url, f"--corpus.{split}"), f"--corpus.{split}") as file:
+        return file.read(len(GZIP_MAGIC)) != GZIP_MAGIC
 
 
-def check_urls(source: SourceConfig) -> None:
-    """Ask whether remote texts are there.
-
-    Raises:
-      InputError: one is not, or nobody answers.
-    """
+def unanswered(source: SourceConfig, where: Literal["here", "elsewhere"]) -> list[str]:
+    """What is wrong with the URLs of this machine, or with those of others, which are asked."""
+    found = []
     for split in ("train", "valid"):
         url = getattr(source, f"{split}_url")
-        if source.kind == "url" and not url.startswith("file:"):
-            size_at_url(url, f"--corpus.{split}")
+        if source.kind == "url" and url.startswith("file:") == (where == "here"):
+            try:
+                size_at_url(url, f"--corpus.{split}")
+            except InputError as error:
+                found.append(str(error))
+    return found
 
 
 def describe_corpus(source: SourceConfig) -> str:

@@ -14,7 +14,7 @@ from flows.arguments import parse
 from flows.catalog import STAGES, Context
 from flows.config import Execution, RunConfig, refuse
 from flows.corpora import config as corpora
-from flows.preflight import check_urls, plan, screen
+from flows.preflight import plan, screen, unanswered
 from flows.progress.events import Event, Notify
 from flows.report.collect import Report, collect
 from flows.stages import evaluate, pretokenize
@@ -57,6 +57,7 @@ def prepare(preset: str, words: Sequence[str], map_shards: Callable, notify: Not
     """
     config, execution = parse(preset, words)
     refuse(faults(config, execution))
+    refuse(unanswered(config.source, "here"))
     device = numerics.choose_device(config.numerics.device)
     config = with_precision(config, device)
     root = Path(execution.artifacts).resolve()
@@ -74,7 +75,7 @@ def prepare(preset: str, words: Sequence[str], map_shards: Callable, notify: Not
         )
     )
     if not downloaded(config, root):
-        check_urls(config.source)
+        refuse(unanswered(config.source, "elsewhere"))
     folder = open_folder(root, execution.name or default_name(preset, config))
     shared_out = partial(
         map_shards, runner=execution.runner, workers=execution.workers or available_cores()

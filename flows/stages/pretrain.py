@@ -11,6 +11,7 @@ from flows.stages.product import Product
 from flows.trainer.job import Job
 from flows.trainer.launch import launch
 from flows.trainer.numerics import Numerics, Resolved, settle
+from lmcore.errors import InputError
 
 NUMERICS = "numerics.json"
 
@@ -25,6 +26,26 @@ def map_tokens(
 
     paths = [shards / name for name in facts[split]["files"]]
     return token_map(paths, cache, digest=facts[split]["digest"], on_event=tell).path
+
+
+def refuse_short_texts(facts: Mapping, context_length: int) -> None:
+    """Refuse a text that does not fill one window.
+
+    Args:
+      facts: of the token shards.
+      context_length: of the model.
+
+    Raises:
+      InputError: there is one; before the training process is started.
+    """
+    for split, name in (("train", "training"), ("valid", "validation")):
+        length = facts[split]["tokens"] + facts[split]["documents"] + 1  # with end-of-text tokens
+        if length < context_length + 1:
+            raise InputError(
+                f"the {name} text has {length:,} tokens: a window of context_length "
+                f"{context_length} needs {context_length + 1}; lower --model.context-length or "
+                "give more text"
+            )
 
 
 def fixed_numerics(

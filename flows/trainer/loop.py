@@ -87,16 +87,13 @@ def pretrain(job: Job, say: Notify) -> None:
 
 
 def open_data(job: Job) -> Data:
-    """Map the tokens; refuse a text that does not fill one window."""
+    """Map the tokens and find where the windows begin.
+
+    Raises:
+      InputError: the training text does not fill one window.
+    """
     train = open_token_map(Path(job.train_tokens), verify="size")
     valid = open_token_map(Path(job.valid_tokens), verify="size")
-    for name, tokens in (("training", train.tokens), ("validation", valid.tokens)):
-        if len(tokens) < job.model.context_length + 1:
-            raise InputError(
-                f"the {name} text has {len(tokens):,} tokens: a window of context_length "
-                f"{job.model.context_length} needs {job.model.context_length + 1}; lower "
-                "--model.context-length or give more text"
-            )
     starts = window_starts(train.document_offsets, job.model.context_length, job.training.layout)
     return Data(train, starts, valid)
 
