@@ -1,4 +1,7 @@
-"""How these pages are built: `pip install -e ".[docs]"`, then `sphinx-build -W docs docs/_build`."""
+"""How these pages are built.
+
+pip install -e ".[docs]" && sphinx-build -W docs build/docs
+"""
 
 import tomllib
 from pathlib import Path
@@ -11,7 +14,6 @@ release = version = _project["version"]
 copyright = "2026, the lmcore maintainers"
 
 extensions = ["myst_parser"]
-exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"{project} {release}"
 
