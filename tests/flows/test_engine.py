@@ -258,9 +258,11 @@ def test_prefect_breaking_around_a_function_costs_nothing(
 
 
 def test_our_error_wins_over_prefects(conducted: None) -> None:
-    """Where our function raises, its own error comes out, whatever Prefect makes of it."""
+    """Where our function raises, its own error comes out, once, whatever Prefect makes of it."""
+    calls: list[int] = []
 
     def fail() -> None:
+        calls.append(1)
         raise InputError("ours")
 
     class Translating(Breaking):
@@ -272,6 +274,7 @@ def test_our_error_wins_over_prefects(conducted: None) -> None:
 
     with pytest.raises(InputError, match="ours"):
         engine.conduct(Translating(fail, ""), (), {})
+    assert calls == [1]
 
 
 def test_server_that_dies_during_a_task_is_done_without(
@@ -298,6 +301,20 @@ def test_server_that_dies_during_a_task_is_done_without(
     assert seen == [True, False]
     printed = capfd.readouterr().err
     assert printed == "prefect: its server has died; the run goes on without it\n"
+
+
+def test_death_during_the_last_task_is_said(
+    conducted: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A server that dies when no task follows is noticed when the function ends."""
+    dead = SimpleNamespace(server_process=SimpleNamespace(poll=lambda: -9))
+
+    def last() -> int:
+        monkeypatch.setattr(server, "temporary", lambda: dead)
+        return 7
+
+    assert engine.run_flow(flow_of(monkeypatch, "prefect", last)) == engine.Outcome(0, 7)
+    assert capfd.readouterr().err.startswith("prefect: its server has died")
 
 
 def test_server_that_never_answers_is_done_without(

@@ -23,7 +23,8 @@ def test_settings_are_defaults_that_the_environment_overrides(
     monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "4")
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(server, "_state", server._State())
-    monkeypatch.setitem(sys.modules, "prefect.main", types.ModuleType("prefect.main"))
+    for name in ("prefect", "prefect.main"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setattr(server, "tidy_logs", lambda: None)
     server.configure()
     assert os.environ["PREFECT_CLIENT_MAX_RETRIES"] == "4"
@@ -56,7 +57,7 @@ def test_missing_prefect_is_one_clear_error(
     """Where Prefect is not installed, the error says how to install it or do without."""
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     monkeypatch.setattr(server, "_state", server._State())
-    monkeypatch.setitem(sys.modules, "prefect.main", None)
+    monkeypatch.setitem(sys.modules, "prefect", None)
     with pytest.raises(InputError, match=r"pip install .*--engine none"):
         server.configure()
 
