@@ -43,6 +43,9 @@ def launch(job: Job, notify: Notify, keep_open: Sequence[int] = ()) -> None:
         except BaseException:
             stop(process)
             raise
+        finally:  # not before it has ended: it may speak while it stops
+            assert process.stdout is not None
+            process.stdout.close()
     if process.returncode != 0:
         raise explain(process.returncode, job, failure)
 
@@ -54,7 +57,8 @@ def start(job: Job, job_path: Path, keep_open: Sequence[int]) -> subprocess.Pope
         env=inherited | environment(job.numerics.threads),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         start_new_session=True,
         pass_fds=tuple(keep_open),
     )
@@ -87,8 +91,6 @@ def stop(process: subprocess.Popen[str]) -> None:
             break
         except subprocess.TimeoutExpired:
             continue
-    if process.stdout is not None:
-        process.stdout.close()
 
 
 def explain(code: int, job: Job, failure) -> Exception:

@@ -1,0 +1,82 @@
+"""A compiled step is compared with the eager one before it is trusted."""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+
+from flows.trainer import compiled
+from flows.trainer.compiled import compile_step, refuse_difference
+from lmcore.errors import InputError
+from lmcore.model.config import ModelConfig
+from lmcore.params import flatten
+from lmcore.training.config import TrainingConfig
+from lmcore.training.step import init_state, train_step
+
+MODEL = ModelConfig(vocab_size=16, context_length=8, d_model=8, n_layers=1, n_heads=2)
+TRAINING = TrainingConfig(tokens=64, batch_size=2, warmup_steps=1, precision="float32")
+BATCH = (torch.arange(16).view(2, 8) % 16, (torch.arange(16).view(2, 8) + 1) % 16)
+STEP = partial(train_step, model=MODEL, training=TRAINING, in_place=True)
+
+
+def metrics(loss: float, grad_norm: float = 1.0) -> dict[str, torch.Tensor]:
+    return {"loss": torch.tensor(loss), "grad_norm": torch.tensor(grad_norm)}
+
+
+@pytest.mark.parametrize(
+    ("found", "name"),
+    [
+        (metrics(2.001), "loss"),
+        (metrics(2.0, 1.001), "grad_norm"),
+        (metrics(float("nan")), "loss"),
+        (metrics(2.0, float("inf")), "grad_norm"),
+    ],
+)
+def test_difference_is_refused(found: dict[str, torch.Tensor], name: str) -> None:
+    """A loss or gradient that differs beyond rounding, or is no number, stops the run."""
+    with pytest.raises(InputError, match=f"the compiled step's {name}.*--numerics.compile off"):
+        refuse_difference(metrics(2.0), found, 1e-4)
+
+
+def test_rounding_is_accepted() -> None:
+    """What the order of sums can change is no difference."""
+    refuse_difference(metrics(2.0), metrics(2.0001, 0.99995), 1e-4)
+
+
+def test_checked_step_takes_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparing costs no step and disturbs no state, although the step writes in place."""
+    monkeypatch.setattr(torch, "compile", lambda step, **_: step)
+    plain, checked = init_state(MODEL, TRAINING), init_state(MODEL, TRAINING)
+    step = compile_step(STEP, "float32")
+    for _ in range(3):
+        plain, expected = STEP(plain, BATCH)
+        checked, found = step(checked, BATCH)
+        assert torch.equal(expected["loss"], found["loss"])
+    for name, tensor in flatten(plain).items():
+        assert torch.equal(tensor, flatten(checked)[name]), name
+
+
+def test_wrong_gradients_are_found_at_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler that drops half a gradient is refused before its first result is used."""
+
+    def miscompile(step, **_):
+        def wrong(state, batch):
+            after, said = step(state, batch)
+            return after, said | {"grad_norm": said["grad_norm"] / 2}
+
+        return wrong
+
+    monkeypatch.setattr(torch, "compile", miscompile)
+    with pytest.raises(InputError, match="grad_norm"):
+        compile_step(STEP, "float32")(init_state(MODEL, TRAINING), BATCH)
+
+
+def test_every_precision_has_a_tolerance() -> None:
+    """Each precision that a run may have says how far its compiled step may differ."""
+    from typing import get_args
+
+    from lmcore.training.config import Precision
+
+    assert set(compiled.TOLERANCE) == set(get_args(Precision)) - {"auto"}
+    assert replace(TRAINING, precision="bfloat16").precision in compiled.TOLERANCE
