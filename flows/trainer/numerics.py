@@ -27,6 +27,8 @@ SUSTAINED_FLOPS = {"cpu": 4e10, "cuda": 1e14, "mps": 2e12}
 
 @dataclass(frozen=True)
 class Numerics:
+    """How a run is to be executed; what is "auto" or 0 is chosen from the machine and the work."""
+
     device: Device = "auto"
     """Where to compute; auto takes CUDA, then MPS, then the CPU."""
     compile: Switch = "auto"
