@@ -14,6 +14,7 @@ from flows.arguments import parse
 from flows.catalog import STAGES, Context
 from flows.config import Execution, RunConfig, refuse
 from flows.corpora import config as corpora
+from flows.formats.atomic import disk_errors, new_file
 from flows.preflight import plan, screen, unanswered
 from flows.progress.events import Event, Notify
 from flows.report.collect import Report, collect
@@ -60,7 +61,7 @@ def prepare(preset: str, words: Sequence[str], map_shards: Callable, notify: Not
     refuse(unanswered(config.source, "here"))
     device = numerics.choose_device(config.numerics.device)
     config = with_precision(config, device)
-    root = Path(execution.artifacts).resolve()
+    root = artifacts_folder(execution)
     outline = plan(config, device, root, execution.keep_checkpoints)
     refuse(outline.faults)
     resolved = numerics.resolve(
@@ -84,6 +85,23 @@ def prepare(preset: str, words: Sequence[str], map_shards: Callable, notify: Not
     run = Run(preset, context, folder)
     describe(run, {})
     return run
+
+
+def artifacts_folder(execution: Execution) -> Path:
+    """The artifacts folder's absolute path; it need not exist.
+
+    Raises:
+      InputError: the path leads round in circles, or through a folder that is closed to us.
+    """
+    try:
+        root = Path(execution.artifacts).resolve()
+        (root / "store").exists()
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"{execution.artifacts} cannot be followed ({error}): give --artifacts a folder that "
+            "you can write to"
+        ) from error
+    return root
 
 
 def downloaded(config: RunConfig, root: Path) -> bool:
@@ -204,18 +222,29 @@ def describe(run: Run, artifacts: dict[str, Artifact]) -> None:
             for stage, artifact in artifacts.items()
         },
     }
-    path = run.folder / "run.json"
-    temporary = path.with_name(f".run.json.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=2))
-    temporary.replace(path)
+    with new_file(run.folder / "run.json") as file:
+        file.write(json.dumps(value, indent=2).encode())
 
 
 def link(path: Path, target: Path) -> None:
-    """Point ``path`` at ``target``, relative, replacing an older link."""
+    """Point ``path`` at ``target``, relative, replacing an older link.
+
+    Raises:
+      InputError: no room, not writable, or something else than a link is there.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(os.path.relpath(target, path.parent))
-    temporary.replace(path)
+    try:
+        with disk_errors(path):
+            temporary.unlink(missing_ok=True)
+            temporary.symlink_to(os.path.relpath(target, path.parent))
+            temporary.replace(path)
+    except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+        raise InputError(
+            f"{path} is a folder, and must become a link to {target}: move it out of the way, or "
+            "give the run another --name"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def show_live_metrics(run: Run, stage: str, work_dir: Path) -> None:
@@ -230,6 +259,7 @@ def finish(run: Run, *artifacts: Artifact) -> Report:
     by_stage = {artifact.stage: artifact for artifact in artifacts}
     describe(run, by_stage)
     link(run.folder / "metrics.jsonl", by_stage["pretrain"].path / "metrics.jsonl")
-    report = collect(run.preset, run.config, run.folder, by_stage)
+    with disk_errors(run.folder):
+        report = collect(run.preset, run.config, run.folder, by_stage)
     run.context.notify(Event("note", "report", data={"report": report}))
     return report

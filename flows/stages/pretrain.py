@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from flows.formats.atomic import new_file
 from flows.formats.token_map import token_map
 from flows.progress.events import Event, Notify
 from flows.stages.product import Product
@@ -57,16 +58,33 @@ def fixed_numerics(
       InputError: the run began under other numerics, and ``allow_drift`` is off.
     """
     path = work_dir / NUMERICS
-    recorded = None
-    if path.exists():
-        recorded = Resolved(**json.loads(path.read_text())["numerics"])
+    recorded, drifts = recorded_numerics(path) if path.exists() else (None, [])
     chosen, drift = settle(recorded, now, asked, allow_drift=allow_drift)
-    drifts = json.loads(path.read_text())["drift"] if path.exists() else []
     if drift:
         notify(Event("warning", "pretrain", f"resuming under other {', '.join(drift)}"))
         drifts.append({name: [getattr(recorded, name), getattr(chosen, name)] for name in drift})
-    path.write_text(json.dumps({"numerics": chosen.as_dict(), "drift": drifts}, indent=2))
+    if drift or recorded is None:
+        with new_file(path) as file:
+            text = json.dumps({"numerics": chosen.as_dict(), "drift": drifts}, indent=2)
+            file.write(text.encode())
     return chosen
+
+
+def recorded_numerics(path: Path) -> tuple[Resolved, list]:
+    """What a run in progress began with, and how it drifted since.
+
+    Raises:
+      InputError: the file was damaged.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+        return Resolved(**value["numerics"]), list(value["drift"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} was damaged ({error!r}), so that nobody knows under which numerics the run "
+            f"began; delete {path.parent} to train from the start, or the file alone to go on "
+            "from the last checkpoint under the numerics of today"
+        ) from error
 
 
 def run(job: Job, notify: Notify, keep_open: Sequence[int] = ()) -> Product:
