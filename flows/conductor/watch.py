@@ -37,6 +37,8 @@ class Pages:
     def __call__(self, event: Event) -> None:
         if event.kind == "progress":
             self.progress(event)
+        elif event.kind == "built" and event.stage in self.bars:
+            self.bars[event.stage](1.0)
         elif "report" in event.data:
             publish_report(event.data["report"])
 
