@@ -27,13 +27,12 @@ def main(words: Sequence[str] | None = None) -> int:
 def lmcore(words: Sequence[str] | None = None) -> int:
     """The `lmcore` command."""
     words = sys.argv[1:] if words is None else list(words)
-    verbs = known_verbs()
     if not words or words[0] in ("-h", "--help", "help"):
-        print(usage(verbs))
-        return 0 if words else 2
+        return guarded(show_usage, words)
     verb, rest = words[0], words[1:]
     if verb == "run":
         return main(rest)
+    verbs = known_verbs()
     if verb not in verbs:
         known = ", ".join(["run", *verbs])
         print(f"error: there is no verb {verb!r}: take one of {known}", file=sys.stderr)
@@ -47,7 +46,9 @@ def guarded(action, words: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows no ✓ shows a ?
     try:
-        return action(list(words))
+        status = action(list(words))
+        sys.stdout.flush()  # here, where a reader who has gone is no error
+        return status
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -95,6 +96,12 @@ def module_of(verb: str) -> str:
 def first_line(path: Path) -> str:
     """The first line of a module's docstring, without importing it."""
     return (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").split("\n", 1)[0]
+
+
+def show_usage(words: list[str]) -> int:
+    """Print the help of `lmcore`; asking for nothing at all is a mistake."""
+    print(usage(known_verbs()))
+    return 0 if words else 2
 
 
 def usage(verbs: dict[str, str]) -> str:
