@@ -187,7 +187,7 @@ def test_descriptors_of_locks_are_inherited(worker, tmp_path: Path) -> None:
 def test_real_worker_shows_where_it_failed() -> None:
     """What fails in the real worker arrives with its kind, its text and its own traceback."""
     with pytest.raises(
-        RuntimeError, match=r"(?s)evaluate process failed: FileNotFound.*Traceback.*scoring.py"
+        RuntimeError, match=r"(?s)process failed: FileNotFound.*Traceback.*scoring\.py"
     ):
         launch(Job("evaluate", JOB.model, JOB.training, NUMERICS, weights="nowhere"), silent)
 
