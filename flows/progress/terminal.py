@@ -154,11 +154,11 @@ def size(n_bytes: float) -> str:
     """Bytes for people, in powers of 1,000.
 
     Example:
-      >>> size(999), size(12_300_000)
-      ('999 B', '12.3 MB')
+      >>> size(999), size(12_300_000), size(999_999_999)
+      ('999 B', '12.3 MB', '1.0 GB')
     """
     for unit in ("B", "kB", "MB", "GB", "TB"):
-        if n_bytes < 1000 or unit == "TB":
+        if n_bytes < 999.95 or unit == "TB":  # what rounds to 1,000 is one of the next unit
             return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
         n_bytes /= 1000
     raise AssertionError
@@ -168,12 +168,12 @@ def count(n: float) -> str:
     """A large number for people.
 
     Example:
-      >>> count(950), count(2_000_000)
-      ('950', '2.00M')
+      >>> count(950), count(2_000_000), count(999_999)
+      ('950', '2.00M', '1.00M')
     """
     for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if n >= limit:
-            return f"{n / limit:.3g}{unit}" if n / limit >= 100 else f"{n / limit:.2f}{unit}"
+        if n >= 0.9995 * limit:  # what rounds to one of the unit
+            return f"{n / limit:.0f}{unit}" if n >= 99.995 * limit else f"{n / limit:.2f}{unit}"
     return f"{n:.0f}"
 
 
@@ -184,7 +184,7 @@ def clock(seconds: float) -> str:
       >>> clock(2.34), clock(76), clock(7300)
       ('2.3 s', '1:16', '2:01:40')
     """
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     hours, rest = divmod(whole, 3600)

@@ -19,14 +19,12 @@ def draw_loss(records: Sequence[Mapping], path: Path, result: Mapping) -> None:
     axes = figure.subplots()
     train = [r for r in records if r["kind"] == "train" and r["loss"] is not None]
     valid = [r for r in records if r["kind"] == "validation" and r["loss"] is not None]
-    tokens_at = {r["step"]: r["tokens"] for r in train}
+    tokens_per_step = train[0]["tokens"] / train[0]["step"] if train else 1.0
     axes.plot(
         [r["tokens"] for r in train], [r["loss"] for r in train], lw=0.8, alpha=0.6, label="train"
     )
-    shown = [r for r in valid if r["step"] in tokens_at]
-    axes.plot(
-        [tokens_at[r["step"]] for r in shown], [r["loss"] for r in shown], "o-", ms=4, label="valid"
-    )
+    seen = [r["step"] * tokens_per_step for r in valid]
+    axes.plot(seen, [r["loss"] for r in valid], "o-", ms=4, label="valid")
     floor = result.get("floor_nats_per_token")
     if floor:
         axes.axhline(floor, color="black", ls="--", lw=1, label="entropy of the corpus")
