@@ -1,0 +1,180 @@
+"""What a finished run shows: gathered once, written once, the same on a page and a terminal."""
+
+import io
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from flows.config import RunConfig
+from flows.report import charts
+from flows.report.charts import draw_loss
+from flows.report.collect import Report, collect
+from flows.report.page import page, result_table, samples
+from flows.report.text import show
+from flows.store.listing import artifacts as stored
+from lmcore.evaluation.tally import Measurement
+from tests.flows.tiny_run import STAGES, Finished
+
+REPORT = Report(
+    name="my-run",
+    folder=Path("/nowhere/runs/my-run"),
+    measurements=(
+        Measurement("validation loss", 1.23456, "nats/token", "lower"),
+        Measurement("tokens scored", 12_345, "tokens"),
+    ),
+    samples=(
+        {"seed": 0, "text": "Once.\n\nThe end.", "note": "true to the grammar"},
+        {"seed": 1, "text": "", "note": ""},
+    ),
+    remarks=("a remark",),
+    curve=Path("/nowhere/runs/my-run/loss.png"),
+    artifacts={"pretrain": Path("/nowhere/store/pretrain/ab")},
+)
+
+
+@pytest.fixture
+def report(finished: Finished, tmp_path: Path) -> Report:
+    """The report of the tiny run, written into a folder of its own."""
+    return gathered(finished, tmp_path)
+
+
+def gathered(finished: Finished, folder: Path) -> Report:
+    found = {artifact.stage: artifact for artifact in stored(finished.artifacts)}
+    return collect("quickstart", RunConfig(), folder, found)
+
+
+def test_report_is_the_evaluations(report: Report, finished: Finished) -> None:
+    """Table, samples and remarks are those that the evaluation wrote."""
+    folder = finished.artifact("evaluate")
+    result = json.loads((folder / "evaluation.json").read_text())
+    figures = {m.name: m.value for m in report.measurements}
+    assert figures["validation loss"] == result["loss"]
+    assert figures["bits per byte"] == result["bits_per_byte"]
+    assert list(report.samples) == json.loads((folder / "samples.json").read_text("utf-8"))
+    assert set(report.artifacts) == set(STAGES)
+
+
+def test_report_is_written_once(
+    report: Report, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gathered again nothing is drawn; a lost picture, or another model, is drawn."""
+    drawn: list[int] = []
+
+    def draw(records, path: Path, result) -> None:
+        drawn.append(1)
+        path.write_bytes(b"")
+
+    monkeypatch.setattr("flows.report.collect.draw_loss", draw)
+    gathered(finished, report.folder)
+    assert drawn == []
+    report.curve.unlink()
+    gathered(finished, report.folder)
+    assert drawn == [1]
+    (report.folder / ".report").write_text("another model")
+    gathered(finished, report.folder)
+    assert drawn == [1, 1]
+
+
+def test_page_holds_everything() -> None:
+    """The page has the table, the remarks, the curve, each sample with its seed, each place."""
+    text = page(REPORT, RunConfig())
+    assert text.startswith("# my-run\n\n")
+    assert "| validation loss | 1.2346 | nats/token |" in text
+    assert "| tokens scored | 12,345 | tokens |" in text
+    assert "- a remark" in text
+    assert "![loss over tokens](loss.png)" in text
+    assert "- pretrain: `/nowhere/store/pretrain/ab`" in text
+    assert "ModelConfig(" in text
+
+
+def test_samples_are_quoted_line_by_line() -> None:
+    """Every line of a sample is a quotation, an empty sample too."""
+    assert samples(REPORT) == (
+        "seed 0, true to the grammar\n\n> Once.\n> \n> The end.\n\nseed 1\n\n> "
+    )
+    assert samples(replace(REPORT, samples=())) == ""
+
+
+def test_table_is_markdown() -> None:
+    """The table has a head, and a row a measurement."""
+    assert result_table(REPORT).splitlines()[:2] == [
+        "| measure | value | unit |",
+        "|---|---:|---|",
+    ]
+
+
+def test_terminal_shows_the_same() -> None:
+    """In a terminal too: samples, table, remarks, and where everything is."""
+    file = io.StringIO()
+    show(REPORT, Console(file=file, width=100, force_terminal=False))
+    text = file.getvalue()
+    for words in ("sample, seed 0, true to the grammar", "Once.", "validation loss", "1.2346"):
+        assert words in text
+    assert "a remark" in text
+    assert "/nowhere/store/pretrain/ab" in text
+
+
+RECORDS = [
+    {"kind": "train", "step": 1, "tokens": 100, "loss": 5.0},
+    {"kind": "validation", "step": 3, "loss": 4.5},
+    {"kind": "train", "step": 10, "tokens": 1000, "loss": None},
+    {"kind": "train", "step": 20, "tokens": 2000, "loss": 3.0},
+    {"kind": "validation", "step": 20, "loss": 3.2},
+]
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[list, list]]:
+    """The curves that are drawn, by label."""
+    from matplotlib.axes import Axes
+
+    drawn: dict[str, tuple[list, list]] = {}
+    plot, level = Axes.plot, Axes.axhline
+
+    def seen_plot(self, x, y, *args, **kwargs):
+        drawn[kwargs["label"]] = (list(x), list(y))
+        return plot(self, x, y, *args, **kwargs)
+
+    def seen_level(self, y, **kwargs):
+        drawn[kwargs["label"]] = ([], [y])
+        return level(self, y, **kwargs)
+
+    monkeypatch.setattr(Axes, "plot", seen_plot)
+    monkeypatch.setattr(Axes, "axhline", seen_level)
+    return drawn
+
+
+def test_curve_has_every_measurement(tmp_path: Path, lines: dict) -> None:
+    """Every finite loss is drawn over the tokens seen, also where its step was not logged."""
+    draw_loss(RECORDS, tmp_path / "loss.png", {"floor_nats_per_token": 0.5})
+    assert lines == {
+        "train": ([100, 2000], [5.0, 3.0]),
+        "valid": ([300, 2000], [4.5, 3.2]),
+        "entropy of the corpus": ([], [0.5]),
+    }
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in tmp_path.iterdir()] == ["loss.png"]
+
+
+def test_unknown_entropy_is_not_drawn(tmp_path: Path, lines: dict) -> None:
+    """A corpus whose entropy nobody knows has no floor."""
+    draw_loss(RECORDS, tmp_path / "loss.png", {})
+    assert set(lines) == {"train", "valid"}
+
+
+def test_empty_log_is_drawn(tmp_path: Path) -> None:
+    """A run that was too short to log anything still gets a picture."""
+    draw_loss([], tmp_path / "loss.png", {})
+    assert (tmp_path / "loss.png").exists()
+
+
+def test_same_run_same_picture(finished: Finished, tmp_path: Path) -> None:
+    """The picture's bytes depend on the log alone."""
+    for name in ("a.png", "b.png"):
+        charts.draw_loss(RECORDS, tmp_path / name, {})
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    shutil.rmtree(tmp_path)

@@ -1,0 +1,173 @@
+"""Before any work: what a run will be and cost, and why it cannot be."""
+
+import gzip
+import io
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from flows import preflight
+from flows.config import RunConfig
+from flows.corpora.config import ReadingConfig, SourceConfig
+from flows.preflight import plan, screen
+from flows.presets import PRESETS
+from flows.trainer.numerics import Resolved
+from lmcore.model.counts import count_params, training_flops
+from lmcore.training.config import n_steps
+
+NUMERICS = Resolved("cpu", False, 8, 2, 1, "2.11.0", "x86_64", "avx2")
+QUICKSTART = PRESETS["quickstart"]
+
+
+FREE_MEMORY, FREE_DISK = preflight.free_memory_bytes, preflight.free_disk_bytes
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """A machine with room, whose memory and disk a test may set."""
+    room = {"memory": 16e9, "disk": 100e9}
+    monkeypatch.setattr(preflight, "free_memory_bytes", lambda device: room["memory"])
+    monkeypatch.setattr(preflight, "free_disk_bytes", lambda folder: room["disk"])
+    return room
+
+
+def faults_of(config: RunConfig) -> tuple[str, ...]:
+    return plan(config, "cpu", Path("/"), 2).faults
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_plan_counts_what_will_be_done(name: str) -> None:
+    """Parameters, steps, tokens and FLOPs are those of the model and the training themselves."""
+    config = PRESETS[name]
+    budget = plan(config, "cpu", Path("/"), 2).budget
+    model = replace(config.model, vocab_size=config.tokenizer.vocab_size)
+    steps = n_steps(config.training, model.context_length)
+    assert budget.params.total == count_params(model).total
+    assert budget.steps == steps
+    assert budget.tokens == steps * config.training.batch_size * model.context_length
+    assert budget.flops == training_flops(model, budget.tokens)
+    assert config.training.batch_size % budget.micro_batch == 0
+
+
+def test_batch_is_split_until_it_fits(machine: dict[str, float]) -> None:
+    """With less memory fewer sequences are computed at once, down to one."""
+    splits = []
+    for memory in (16e9, 2e9, 1e9, 0.7e9):
+        machine["memory"] = memory
+        outline = plan(PRESETS["tinystories"], "cpu", Path("/"), 2)
+        splits.append(outline.budget.micro_batch)
+    assert splits == sorted(splits, reverse=True)
+    assert splits[0] == 64
+    assert 1 <= splits[-1] < 8
+
+
+def test_model_that_cannot_fit_is_refused(machine: dict[str, float]) -> None:
+    """Too little memory even for one sequence is refused, with what to lower."""
+    machine["memory"] = 100e6
+    (fault,) = faults_of(QUICKSTART)
+    assert "memory" in fault
+    assert "--model." in fault
+
+
+def test_disk_without_room_is_refused(machine: dict[str, float]) -> None:
+    """Artifacts that the disk cannot hold are refused, with the folder to choose."""
+    machine["disk"] = 1e6
+    (fault,) = faults_of(QUICKSTART)
+    assert "disk" in fault
+    assert "--artifacts" in fault
+
+
+def test_unknown_memory_refuses_nothing(machine: dict[str, float]) -> None:
+    """Where the system does not say how much memory is free, the whole batch is tried."""
+    machine["memory"] = 0.0
+    outline = plan(QUICKSTART, "cpu", Path("/"), 2)
+    assert outline.faults == ()
+    assert outline.budget.micro_batch == 8
+
+
+def urls(train: Path, valid: Path) -> RunConfig:
+    source = SourceConfig(kind="url", train_url=train.as_uri(), valid_url=valid.as_uri())
+    return replace(QUICKSTART, source=source)
+
+
+def test_text_shorter_than_the_context_is_refused(tmp_path: Path) -> None:
+    """A text with fewer bytes than a window has tokens cannot fill one; a packed one may."""
+    long, short, packed = tmp_path / "long", tmp_path / "short", tmp_path / "packed"
+    long.write_text("word " * 1000)
+    short.write_text("word")
+    packed.write_bytes(gzip.compress(b"word " * 1000))
+    assert faults_of(urls(long, long)) == ()
+    (fault,) = faults_of(urls(long, short))
+    assert fault.startswith("the valid text has 4 bytes")
+    assert "--model.context-length" in fault
+    assert packed.stat().st_size < 256
+    assert faults_of(urls(long, packed)) == ()
+    table = replace(urls(long, short), reading=ReadingConfig(format="parquet"))
+    assert faults_of(table) == ()
+
+
+def said(config: RunConfig) -> str:
+    """The plan as it is shown in a terminal of 80 columns."""
+    file = io.StringIO()
+    rows = plan(config, "cpu", Path("/"), 2).rows(NUMERICS)
+    Console(file=file, width=80, force_terminal=False).print(screen(rows, "the run: x"))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_plan_is_one_screen(name: str) -> None:
+    """The plan of any preset fits on one screen of a small terminal."""
+    lines = said(PRESETS[name]).splitlines()
+    assert len(lines) <= 24
+    assert all(len(line) <= 80 for line in lines)
+
+
+def test_plan_says_what_a_learner_asks() -> None:
+    """Parameters with and without embeddings, tokens, steps, FLOPs, memory, disk, entropy."""
+    text = " ".join(said(QUICKSTART).replace("│", " ").split())
+    params = count_params(replace(QUICKSTART.model, vocab_size=1024))
+    for words in (
+        f"{params.total:,}",
+        f"{params.non_embedding:,} outside embeddings",
+        "steps of 8 x 256",
+        "FLOPs (3 x forward)",
+        "memory about",
+        "of 16.0 GB free",
+        "of 100.0 GB free",
+        "bits a byte: no honest model goes below",
+        "2 threads x 1 processes",
+    ):
+        assert words in text, words
+
+
+def test_entropy_is_told_of_the_embedded_corpus_only() -> None:
+    """Nobody knows the entropy of a fetched text, and none is claimed."""
+    assert "entropy" not in said(PRESETS["tinystories"])
+
+
+def test_memory_is_the_least_of_what_limits_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's limit counts where it is below what the machine has; unknown is 0."""
+    monkeypatch.setattr(preflight.sys, "platform", "linux")
+    for system, container, expected in [
+        (8e9, [2e9], 2e9),
+        (1e9, [2e9], 1e9),
+        (8e9, [float("inf")], 8e9),
+        (float("inf"), [float("inf")], 0.0),
+    ]:
+        monkeypatch.setattr(preflight, "system_memory", lambda system=system: system)
+        monkeypatch.setattr(preflight, "cgroup_memory", lambda container=container: container)
+        assert FREE_MEMORY() == expected
+
+
+def test_memory_is_read_of_this_system() -> None:
+    """On Linux the figure is a plausible one; elsewhere it is unknown."""
+    free = FREE_MEMORY()
+    assert (10e6 < free < 1e14) if sys.platform == "linux" else free == 0.0
+
+
+def test_disk_of_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    """The room is that of the nearest folder that exists."""
+    assert FREE_DISK(tmp_path / "a" / "b") > 0
