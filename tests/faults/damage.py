@@ -1,6 +1,7 @@
 """Ways to hurt a file, and to see that nothing else was hurt."""
 
 import os
+import shutil
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,6 +16,13 @@ def contents(folder: Path) -> dict[str, str]:
         elif path.is_file() and not name.startswith("locks/"):
             found[name] = sha256(path.read_bytes()).hexdigest()
     return found
+
+
+def forget(artifacts: Path, stage: str) -> None:
+    """Take a stage's artifacts out of the store."""
+    for folder in (artifacts / "store" / stage).iterdir():
+        folder.chmod(0o755)
+        shutil.rmtree(folder)
 
 
 def flip(path: Path, where: float = 0.5) -> None:

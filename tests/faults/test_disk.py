@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import SMALL, record_of
-from tests.faults.damage import contents
+from tests.faults.damage import contents, forget
 
 STAGES = ("download", "tokenizer", "pretokenize", "pretrain", "evaluate")
 
@@ -104,13 +104,6 @@ def test_no_room_in_the_middle_of_a_stage(stage, error, small, tmp_path, monkeyp
     ended.refused("the disk is full", f"stage {stage}", "--artifacts")
     assert contents(artifacts / "store") == before
     assert list((artifacts / "tmp").iterdir()) == []
-
-
-def forget(artifacts: Path, stage: str) -> None:
-    """Take a stage's artifact out of the store."""
-    for folder in (artifacts / "store" / stage).iterdir():
-        folder.chmod(0o755)
-        shutil.rmtree(folder)
 
 
 def test_a_disk_that_is_too_small_is_refused_before_any_work(small, tmp_path, monkeypatch):
