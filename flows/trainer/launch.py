@@ -80,14 +80,17 @@ def listen(process: subprocess.Popen[str], notify: Notify):
 
 
 def stop(process: subprocess.Popen[str]) -> None:
-    """Ask the whole process group to end, wait a little, then insist."""
-    for sign, patience in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, None)):
+    """Ask the whole process group to end, wait a little, then insist.
+
+    What it says meanwhile is read and forgotten: a full pipe would keep it from its checkpoint.
+    """
+    for sign in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, sign)
         except (ProcessLookupError, PermissionError):
             break
         try:
-            process.wait(patience)
+            process.communicate(timeout=GRACE_SECONDS)
             break
         except subprocess.TimeoutExpired:
             continue

@@ -142,6 +142,20 @@ def test_interrupt_lets_the_worker_finish_its_step(worker, tmp_path: Path) -> No
     assert done.exists()
 
 
+def test_talkative_worker_can_finish_its_step(worker, tmp_path: Path) -> None:
+    """A worker with more to say than a pipe holds is heard out while it stops, not killed."""
+    done = tmp_path / "done"
+    worker(
+        f"def stop(*_):\n    print('x' * 1_000_000, flush=True); open({str(done)!r}, 'w').close()\n"
+        "    sys.exit(143)\nsignal.signal(signal.SIGTERM, stop)\n"
+        + said(Event("note", "pretrain"))
+        + "\ntime.sleep(60)"
+    )
+    with pytest.raises(KeyboardInterrupt):
+        launch(JOB, interrupted)
+    assert done.exists()
+
+
 def test_deaf_worker_and_its_children_are_killed(
     worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,11 +164,10 @@ def test_deaf_worker_and_its_children_are_killed(
     pids = tmp_path / "pids"
     worker(
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "child = os.fork() or os.getpid()\n"
-        f"open({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n')\n"
+        "leads = os.fork()\n"
+        f"with open({str(pids)!r}, 'a') as file: file.write(f'{{os.getpid()}}\\n')\n"
         f"while open({str(pids)!r}).read().count('\\n') < 2: time.sleep(0.01)\n"
-        + said(Event("note", "pretrain"))
-        + "\ntime.sleep(60)"
+        "if not leads: time.sleep(60)\n" + said(Event("note", "pretrain")) + "\ntime.sleep(60)"
     )
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
