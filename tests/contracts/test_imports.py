@@ -39,23 +39,13 @@ def test_no_child_of_flows_hides_a_module() -> None:
     assert {"prefect", "torch", "numpy", "rich"} <= installed_names()  # the list is a real one
 
 
-@pytest.mark.parametrize(
-    "module", ["flows.cli", "flows.worker", "flows.trainer.loop", "flows.run", "flows.arguments"]
-)
-def test_prefect_is_not_loaded(module: str) -> None:
-    """What a training process or a plain verb imports never loads Prefect."""
-    code = f"import sys, {module}; print('prefect' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "False"
-
-
-def test_a_hit_loads_no_pictures() -> None:
-    """What a hit needs, from the command line to the report, is loaded without matplotlib."""
+def test_prefect_and_pictures_are_loaded_when_needed() -> None:
+    """What a verb, a training process or a hit imports loads neither Prefect nor matplotlib."""
+    modules = ["flows.cli", "flows.worker", "flows.trainer.loop", "flows.trainer.scoring"]
+    modules += ["flows.run", "flows.catalog", "flows.arguments", "flows.report.text"]
     code = (
-        "import sys, flows.cli, flows.run, flows.catalog, flows.report.text;"
-        "print([m for m in ('matplotlib', 'prefect') if m in sys.modules])"
+        f"import sys, {', '.join(modules)};"
+        "print([m for m in ('prefect', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

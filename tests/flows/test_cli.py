@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -100,7 +101,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
         return engine.Outcome(7)
 
     monkeypatch.setattr(engine, "run_flow", run_flow)
-    monkeypatch.setenv("LMCORE_ENGINE", "none")
+    monkeypatch.setenv("LMCORE_ENGINE", "none")  # put back afterwards, as `run` sets it
+    # The door imports the pipeline for one engine; other tests need it for the other.
+    monkeypatch.setitem(sys.modules, "flows.pipeline", SimpleNamespace(pipeline=None))
     return made
 
 

@@ -1,17 +1,14 @@
 """The whole pipeline on a tiny preset, through every door, and again."""
 
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from flows.formats import checkpoint, metrics_log
+from flows.formats import metrics_log
 from flows.store.listing import artifacts as stored
 from tests.flows.tiny_run import (
     ROOT,
@@ -19,7 +16,6 @@ from tests.flows.tiny_run import (
     STEPS,
     TINY,
     Finished,
-    command,
     digests,
     environment,
     make,
@@ -99,6 +95,21 @@ def test_prefect_makes_the_same(
     assert outcome.value is not None
     assert digests(Path(outcome.value)) == digests(finished.folder)
     assert said.out.count("built in") == 5
+    pages = pages_of_prefect()
+    assert {"tiny-result", "tiny-loss", "tiny-samples", "tiny-artifacts"} <= set(pages)
+    assert pages["tiny-loss"].startswith("![loss over tokens of tiny](data:image/png;base64,")
+    assert "bits per byte" in pages["tiny-result"]
+    assert str(finished.record("pretrain")["key"]["digest"][:16]) in pages["tiny-artifacts"]
+    assert float(pages["pretrain"]) == 100.0
+
+
+def pages_of_prefect() -> dict[str, str]:
+    """Key to content of every page that Prefect shows."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(limit=200)
+    return {page.key: str(page.data) for page in found if page.key}
 
 
 def test_flat_parameters_are_settings(
@@ -147,96 +158,6 @@ def test_only_what_changed_is_made_again(
         events = run_through(copy, "--evaluation.temperature", "0.5", "--name", "cooler")
     kinds = {event.stage: event.kind for event in events if event.kind in ("hit", "built")}
     assert kinds == dict.fromkeys(STAGES[:4], "hit") | {"evaluate": "built"}
-
-
-def wait_for_step(log: Path, step: int, process: subprocess.Popen[str]) -> None:
-    """Wait until the metrics log has come to a step."""
-    end = time.monotonic() + 120
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            reached = max((record["step"] for record in metrics_log.read(log)), default=0)
-        except OSError:
-            reached = 0
-        if reached >= step:
-            return
-        time.sleep(0.02)
-    process.kill()
-    raise AssertionError(process.communicate())
-
-
-def test_interrupt_is_clean_and_the_run_goes_on(finished: Finished, tmp_path: Path) -> None:
-    """Ctrl-C: one line, exit 130 within five seconds, no process left; run again, it resumes."""
-    copy = tmp_path / "artifacts"
-    shutil.copytree(finished.artifacts, copy, symlinks=True)
-    longer = ["--training.tokens", str(4 * 32 * 4000), "--checkpoint-every", "100000"]
-    longer += ["--training.validate-every", "0", "--name", "long"]
-    process = subprocess.Popen(
-        command(copy, *longer),
-        env=environment(),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    wait_for_step(copy / "runs" / "long" / "metrics.jsonl", 20, process)
-    began = time.monotonic()
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert time.monotonic() - began < 5.0
-    assert process.returncode == 130
-    assert errors.count("\n") == 1
-    assert errors.startswith("interrupted")
-    assert not any(str(copy) in line for line in commands())
-    (work,) = (copy / "work").iterdir()
-    (kept,) = checkpoint.list_records(work / "checkpoints")
-    assert kept.step == metrics_log.read(work / "metrics.jsonl")[-1]["step"]
-
-    process = subprocess.Popen(
-        command(copy, *longer),
-        env=environment(),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    wait_for_step(copy / "runs" / "long" / "metrics.jsonl", kept.step + 5, process)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=30)
-    assert f"resumed after step {kept.step:,}" in output
-    assert process.returncode == 130
-
-
-def commands() -> list[str]:
-    """The command lines of all processes."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            found.append(path.read_text().replace("\0", " "))
-        except OSError:
-            continue
-    return found
-
-
-@pytest.mark.slow
-def test_two_runs_at_once_share_one_store(tmp_path: Path, finished: Finished) -> None:
-    """Two runs started together both end well, with one set of artifacts, the usual ones."""
-    both = [
-        subprocess.Popen(
-            command(tmp_path),
-            env=environment(),
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    for process in both:
-        output, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, output
-    assert sorted(artifact.stage for artifact in stored(tmp_path)) == sorted(STAGES)
-    assert digests(tmp_path / "runs" / "tiny") == digests(finished.folder)
 
 
 @pytest.mark.slow
