@@ -1,5 +1,10 @@
 """Settings that cannot work are refused before any work, all at once."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 TINY = ["--corpus.n-valid-stories", "1"]  # about 645 bytes
@@ -125,3 +130,23 @@ def test_an_engine_that_does_not_exist_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("LMCORE_ENGINE", "airflow")
     with pytest.raises(InputError, match="LMCORE_ENGINE is 'airflow': it must be prefect or none"):
         chosen()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_a_terminal_that_knows_no_utf8_shows_the_same_error(encoding):
+    """The parser draws its faults in characters that such a terminal does not have."""
+    done = subprocess.run(
+        [sys.executable, "flows/pipeline.py", "--model.d-modle", "é", "--model.norm", "z"],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    given = "é".encode(encoding, "replace").decode(encoding)
+    assert done.stderr.decode(encoding) == (
+        "error: 2 things to mend:\n"
+        f"- there is no setting --model.d-modle {given}: did you mean --model.d-model? "
+        "python flows/pipeline.py quickstart --help lists those there are\n"
+        "- --model.norm is 'z': it must be one of 'rms_norm', 'layer_norm', 'none'\n"
+    )

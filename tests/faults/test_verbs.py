@@ -1,6 +1,10 @@
 """The verbs beside `run`, asked for what is not there."""
 
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -130,6 +134,21 @@ def test_showing_and_verifying_change_nothing(lmcore, untouched):
     """Questions are free."""
     for words in (["show"], ["verify"], ["why", "evaluate"]):
         assert lmcore(*words, "--artifacts", untouched).status == 0
+
+
+def test_a_terminal_that_knows_no_check_mark_shows_a_question_mark(artifacts):
+    """`lmcore verify` where standard output is ASCII."""
+    code = "import sys; from flows.cli import lmcore; sys.exit(lmcore(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "verify", "--artifacts", str(artifacts)],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("? download")
 
 
 @pytest.mark.parametrize("kills", ["0", "11"])
