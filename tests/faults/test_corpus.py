@@ -18,8 +18,7 @@ from tests.faults.damage import contents
 
 TRAIN = "".join(f"The {n}th cat sat on the mat.\n<|endoftext|>\n" for n in range(300))
 VALID = "".join(f"A dog of {n} years ran home.\n<|endoftext|>\n" for n in range(40))
-# The small run's corpus settings mean the embedded stories: these put a text in their place.
-STORIES_OFF = ("--corpus.kind", "url")
+FILES_AND_FOUR_STEPS = ("--corpus.kind", "url", "--training.tokens", "512")
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def run(small: Callable, texts: Path, tmp_path: Path) -> Callable:
             str(name) if "://" in str(name) else (texts / name).as_uri() for name in (train, valid)
         ]
         given = ("--corpus.train-url", urls[0], "--corpus.valid-url", urls[1])
-        return small(tmp_path / "artifacts", *STORIES_OFF, *given, *words)
+        return small(tmp_path / "artifacts", *FILES_AND_FOUR_STEPS, *given, *words)
 
     return call
 
@@ -211,7 +210,7 @@ def test_two_files_that_are_not_there_are_said_at_once(run):
 def test_what_is_packed_may_have_fewer_bytes_than_the_context_has_tokens(run, texts):
     """Only a plain text's bytes say that it is too short: gzip is known by its bytes too."""
     (texts / "packed").write_bytes(gzip.compress(b"mat " * 5_000))
-    ended = run("--model.context-length", "128", "--training.tokens", "10240", valid="packed")
+    ended = run("--model.context-length", "128", "--training.tokens", "2048", valid="packed")
     assert ended.status == 0, ended
 
 
@@ -249,7 +248,9 @@ def test_two_bad_urls_are_said_at_once(run):
 def test_a_path_is_no_url_and_the_error_says_how_to_write_it(small, tmp_path):
     """`--corpus.train-url a.txt` is the mistake that everyone makes first."""
     urls = ("--corpus.train-url", "/data/a.txt", "--corpus.valid-url", "b.txt")
-    small(tmp_path / "a", *STORIES_OFF, *urls).refused("no scheme", "file:///ABSOLUTE/PATH")
+    small(tmp_path / "a", *FILES_AND_FOUR_STEPS, *urls).refused(
+        "no scheme", "file:///ABSOLUTE/PATH"
+    )
 
 
 @pytest.mark.parametrize("split", ["train", "valid"])

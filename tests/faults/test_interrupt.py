@@ -23,8 +23,8 @@ SOON_SECONDS = 5.0
 # to 6 on two busy ones.
 SOON_WITH_PREFECT_SECONDS = 10.0
 STAGES = ("download", "tokenizer", "pretokenize", "pretrain", "evaluate")
-# So much text that each of the first three stages takes a second or more.
-LARGE = ("--corpus.n-train-stories", "12000", "--tokenizer.vocab-size", "1000")
+# So much text that each of the first three stages takes half a second or more.
+LARGE = ("--corpus.n-train-stories", "6000", "--tokenizer.vocab-size", "1000")
 
 
 @pytest.fixture

@@ -132,7 +132,7 @@ def test_an_engine_that_does_not_exist_is_refused(monkeypatch, tmp_path):
         chosen()
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_a_terminal_that_knows_no_utf8_shows_the_same_error(encoding):
     """The parser draws its faults in characters that such a terminal does not have."""
     done = subprocess.run(

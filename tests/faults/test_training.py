@@ -90,6 +90,7 @@ def test_a_damaged_checkpoint_is_passed_by_loudly(damage, interrupted, wanted, s
     assert record_of(interrupted, "pretrain")["digest"] == wanted
 
 
+@pytest.mark.slow
 def test_a_run_whose_checkpoints_are_all_damaged_begins_again(interrupted, wanted, small):
     """Each is named, nothing is taken from them, and the weights are the same."""
     for path in checkpoints(interrupted):
@@ -101,7 +102,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_begins_again(interrupted, wante
     assert record_of(interrupted, "pretrain")["digest"] == wanted
 
 
-@pytest.mark.parametrize("text", ["", '{"numerics": {}, "drift": []}', "[]"])
+@pytest.mark.parametrize("text", ["", '{"numerics": {}, "drift": []}'])
 def test_damaged_numerics_of_a_run_in_progress_are_refused(text, interrupted, small):
     """The file is named, and both ways out; the checkpoints stay."""
     (path,) = interrupted.glob("work/pretrain-*/numerics.json")
@@ -144,7 +145,7 @@ def test_a_learning_rate_beyond_all_sense_is_refused_before_any_work(small, tmp_
     assert not (tmp_path / "artifacts").exists()
 
 
-@pytest.mark.parametrize("bad_steps", [1, 3])
+@pytest.mark.parametrize("bad_steps", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_training_that_is_no_longer_finite_stops(bad_steps, small, tmp_path, lmcore):
     """After --training.max-bad-steps steps, with what to lower; earlier stages are kept."""
     root = tmp_path / "artifacts"
