@@ -184,6 +184,8 @@ class Record:
                 self.values.append(fn(*args, **kwargs))
             except BaseException as error:
                 self.error = error
+                if isinstance(error, KeyboardInterrupt):
+                    server.hurry()
                 raise
             finally:
                 server.conducts()  # says at once that the server died while we worked

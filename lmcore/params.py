@@ -77,7 +77,8 @@ def global_norm(params: Mapping[str, Tensor]) -> Tensor:
       params: name to tensor, any shapes; low-precision tensors are summed in float32.
 
     Returns:
-      0-d tensor, float32 (float64 where a tensor is float64); zero for an empty dict.
+      0-d tensor, float32 (float64 where a tensor is float64); zero for an empty dict. The
+      squares are held in that dtype: in float32 an entry below 1e-22 counts as zero.
 
     Example:
       >>> global_norm({"a": torch.tensor([3.0]), "b": torch.tensor([[4.0]])})

@@ -71,7 +71,8 @@ def pretrain(job: Job, say: Notify) -> None:
 
     Raises:
       InputError: too few tokens for one window, or too many steps in a row without a finite loss.
-      SystemExit: 143 when asked to stop by SIGTERM, after writing a checkpoint.
+      SystemExit: 143 when asked to stop by SIGTERM, after writing a checkpoint. Before the first
+        step there is none to write, and SIGTERM simply ends the process.
     """
     pin(job.numerics)
     world = join(job.numerics.device)
@@ -137,6 +138,7 @@ class Run:
             state = progress.state
             for step in range(progress.step + 1, self.total + 1):
                 state, metrics = self.take_step(state, self.batch(step - 1))
+                self.stop.listen()
                 self.after_step(Progress(state, step, meter.seconds()), metrics, meter, log)
         return Progress(state, self.total, meter.seconds())
 

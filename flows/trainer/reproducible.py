@@ -22,13 +22,21 @@ def pin(numerics: Resolved) -> None:
 
 
 class StopSignal:
-    """Remembers that SIGTERM came, so that the loop can end between two steps."""
+    """Remembers that SIGTERM came, so that the loop can end between two steps.
+
+    Until `listen` is called, SIGTERM ends the process at once: before a run's first step, which may
+    compile for a minute, there is nothing to lose.
+    """
 
     def __init__(self) -> None:
         self.came = False
+        self.before = signal.getsignal(signal.SIGTERM)
+
+    def listen(self) -> None:
+        """From now on remember the signal instead of dying of it."""
+        signal.signal(signal.SIGTERM, self.take)
 
     def __enter__(self) -> "StopSignal":
-        self.before = signal.signal(signal.SIGTERM, self.take)
         return self
 
     def __exit__(self, *error: object) -> None:

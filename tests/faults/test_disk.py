@@ -1,11 +1,11 @@
 """Disks without room and folders that cannot be written."""
 
+import ctypes
 import errno
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +14,9 @@ import pytest
 
 from tests.faults.conftest import SMALL, record_of
 from tests.faults.damage import contents, forget
+
+# Linux: the rights to pass by a file's permissions, to write and to read.
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1 << 1, 1 << 2
 
 STAGES = ("download", "tokenizer", "pretokenize", "pretrain", "evaluate")
 
@@ -177,30 +180,35 @@ MODULES = {"new_file": "formats.atomic.sync_folder", "collect": "run.collect"}
 
 @contextmanager
 def as_ordinary_user() -> Iterator[None]:
-    """Root may write anywhere: be somebody else for a while."""
-    is_root = os.geteuid() == 0
-    if is_root:
-        os.seteuid(65534)
+    """Root may write anywhere: give that right up for a while, in this thread and its children.
+
+    The user stays root, who owns the test's files: another user could not read an environment
+    that lies in a private folder.
+    """
+    if os.geteuid() != 0:
+        yield
+        return
+    if sys.platform != "linux":
+        pytest.skip("only Linux lets root give up the right to write anywhere")
+    libc = ctypes.CDLL(None, use_errno=True)
+    this_thread = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3 of the capability calls
+    rights = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: low words, high words
+    assert libc.capget(this_thread, rights) == 0, os.strerror(ctypes.get_errno())
+    had = rights[0]
+    rights[0] = had & ~(CAP_DAC_OVERRIDE | CAP_DAC_READ_SEARCH)
+    assert libc.capset(this_thread, rights) == 0, os.strerror(ctypes.get_errno())
     try:
         yield
     finally:
-        if is_root:
-            os.seteuid(0)
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that other users may look into, unlike pytest's own."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
+        rights[0] = had
+        assert libc.capset(this_thread, rights) == 0, os.strerror(ctypes.get_errno())
 
 
 @pytest.mark.parametrize("mode", [0o555, 0o000], ids=["read-only", "shut"])
 @pytest.mark.parametrize("below", ["", "deeper/still"])
-def test_a_folder_without_the_right_to_write_is_refused(below, mode, small, artifacts, open_folder):
+def test_a_folder_without_the_right_to_write_is_refused(below, mode, small, artifacts, tmp_path):
     """Read-only, or not even to be looked into: one line, before any work."""
-    closed = open_folder / "closed"
+    closed = tmp_path / "closed"
     closed.mkdir(mode=mode)
     with as_ordinary_user():
         ended = small(closed / below)
@@ -209,9 +217,9 @@ def test_a_folder_without_the_right_to_write_is_refused(below, mode, small, arti
     assert list(closed.iterdir()) == []
 
 
-def test_a_finished_run_in_a_folder_that_became_read_only(small, artifacts, open_folder):
+def test_a_finished_run_in_a_folder_that_became_read_only(small, artifacts, tmp_path):
     """Nothing can be written: one line; the artifacts are as they were."""
-    copy = open_folder / "artifacts"
+    copy = tmp_path / "copy"
     shutil.copytree(artifacts, copy, symlinks=True)
     folders = (copy, copy / "runs", copy / "runs" / "small")
     for folder in folders:

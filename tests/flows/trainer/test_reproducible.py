@@ -31,9 +31,11 @@ def test_pinned_torch_refuses_what_does_not_repeat(compile: bool) -> None:
 
 
 def test_stop_signal_is_remembered_and_given_back() -> None:
-    """SIGTERM inside the block is remembered; after it the old handler is in place."""
+    """Once listened for, SIGTERM is remembered; after the block the old handler is in place."""
     before = signal.getsignal(signal.SIGTERM)
     with StopSignal() as stop:
+        assert signal.getsignal(signal.SIGTERM) is before  # it still ends the process
+        stop.listen()
         assert not stop.came
         signal.raise_signal(signal.SIGTERM)
         assert stop.came
