@@ -63,11 +63,13 @@ def guarded(action, words: Sequence[str]) -> int:
 def run(words: list[str]) -> int:
     """Check the words, choose the engine, and run the flow."""
     from flows.arguments import parse, split_preset
+    from flows.engine import chosen, run_flow
 
     preset, settings = split_preset(words)
+    if os.environ.get("LMCORE_ENGINE"):  # a default; what the words say comes after it and wins
+        settings = [f"--engine={chosen()}", *settings]
     _, execution = parse(preset, settings)
     os.environ["LMCORE_ENGINE"] = execution.engine
-    from flows.engine import run_flow
     from flows.pipeline import pipeline
 
     return run_flow(pipeline, preset=preset, overrides=settings).status

@@ -8,16 +8,18 @@ from typing import Any, Literal
 
 from flows.config import RunConfig
 from flows.corpora.config import SourceConfig
-from flows.corpora.fetch import local_path, open_local
-from flows.corpora.fetch import preflight as size_at_url
+from flows.corpora.fetch import local_path, open_local, preflight as size_at_url
 from flows.corpora.text import GZIP_MAGIC
 from flows.progress.terminal import clock, count, size
 from flows.trainer.numerics import SUSTAINED_FLOPS, Resolved
 from lmcore.errors import InputError
 from lmcore.model.counts import ParamCounts
-from lmcore.planning.budget import Budget, fit_micro_batch
-from lmcore.planning.budget import faults as budget_faults
-from lmcore.planning.budget import plan as budget_of
+from lmcore.planning.budget import (
+    Budget,
+    faults as budget_faults,
+    fit_micro_batch,
+    plan as budget_of,
+)
 from lmcore.synthetic.stories import entropy_bits_per_byte, expected_bytes
 
 # Share of the free memory that a run may plan for.

@@ -20,8 +20,7 @@ from flows.progress.events import Event, Notify
 from flows.report.collect import Report, collect
 from flows.stages import evaluate, pretokenize
 from flows.store.explain import why
-from flows.store.publish import Artifact, Built, produce
-from flows.store.publish import Event as StoreEvent
+from flows.store.publish import Artifact, Built, Event as StoreEvent, produce
 from flows.trainer import numerics
 from flows.trainer.numerics import available_cores
 from lmcore.errors import InputError

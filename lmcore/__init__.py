@@ -11,6 +11,47 @@ Example:
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what `__getattr__` finds, spelt out for type checkers and editors
+    from lmcore.errors import InputError as InputError
+    from lmcore.evaluation.tally import bits_per_byte as bits_per_byte, perplexity as perplexity
+    from lmcore.generation.generate import generate as generate
+    from lmcore.model.attention import (
+        multi_head_attention as multi_head_attention,
+        scaled_dot_product_attention as scaled_dot_product_attention,
+    )
+    from lmcore.model.config import ModelConfig as ModelConfig
+    from lmcore.model.flash_attention import flash_attention as flash_attention
+    from lmcore.model.init import init_params as init_params
+    from lmcore.model.layers import (
+        embedding as embedding,
+        feed_forward as feed_forward,
+        gelu as gelu,
+        linear as linear,
+        rms_norm as rms_norm,
+        silu as silu,
+        softmax as softmax,
+        swiglu as swiglu,
+    )
+    from lmcore.model.positions import (
+        apply_rotary_emb as apply_rotary_emb,
+        rotary_tables as rotary_tables,
+    )
+    from lmcore.model.transformer import forward as forward, transformer_block as transformer_block
+    from lmcore.optimizer.adamw import adamw_init as adamw_init, adamw_step as adamw_step
+    from lmcore.optimizer.clip import clip_by_global_norm as clip_by_global_norm
+    from lmcore.optimizer.schedule import cosine_schedule as cosine_schedule
+    from lmcore.tokenizer.bpe import decode as decode, decode_bytes as decode_bytes
+    from lmcore.tokenizer.fast_training import train_bpe as train_bpe
+    from lmcore.tokenizer.tokenizer import Tokenizer as Tokenizer, encode as encode
+    from lmcore.training.config import TrainingConfig as TrainingConfig
+    from lmcore.training.loss import cross_entropy as cross_entropy
+    from lmcore.training.step import (
+        TrainState as TrainState,
+        init_state as init_state,
+        train_step as train_step,
+    )
 
 # Module to its public names; docs/reference.md and the tests hold the same table.
 _NAMES = {

@@ -9,7 +9,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from lmcore.model.config import ModelConfig
-from lmcore.model.init import parameter_shapes
+from lmcore.model.shapes import parameter_shapes
 
 
 @dataclass(frozen=True)

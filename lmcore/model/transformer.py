@@ -16,8 +16,16 @@ from lmcore.errors import InputError
 from lmcore.model.attention import Attention, fused_attention, multi_head_attention
 from lmcore.model.config import ModelConfig
 from lmcore.model.kv_cache import KeyValueCache, cached_attention, cached_positions
-from lmcore.model.layers import embedding, feed_forward, gelu, layer_norm, linear, rms_norm, silu
-from lmcore.model.layers import swiglu as swiglu_layer
+from lmcore.model.layers import (
+    embedding,
+    feed_forward,
+    gelu,
+    layer_norm,
+    linear,
+    rms_norm,
+    silu,
+    swiglu as swiglu_layer,
+)
 from lmcore.model.positions import RotaryTables, model_rotary_tables
 from lmcore.params import Params
 
@@ -75,7 +83,7 @@ def transformer_block(
       InputError: when the rotary tables do not fit.
 
     Example:
-      >>> from lmcore.model.init import block_shapes
+      >>> from lmcore.model.shapes import block_shapes
       >>> config = ModelConfig(d_model=8, n_heads=2, norm="none")
       >>> zeros = {name: torch.zeros(shape) for name, shape in block_shapes(config).items()}
       >>> x = torch.ones(1, 3, 8)

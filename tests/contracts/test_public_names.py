@@ -1,5 +1,6 @@
 """The public surface: the names of docs/reference.md, each with an example that runs."""
 
+import ast
 import doctest
 import importlib
 import inspect
@@ -90,3 +91,17 @@ def test_unknown_name_is_an_attribute_error() -> None:
 def test_dir_lists_the_public_names() -> None:
     """Completion in a shell sees the names before they are loaded."""
     assert set(dir(lmcore)) == set(lmcore.__all__)
+
+
+def test_type_checkers_see_the_names_that_are_loaded_on_first_use() -> None:
+    """The block under TYPE_CHECKING imports every name from where it is loaded, and no other."""
+    tree = ast.parse(Path(lmcore.__file__).read_text())
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    spelt_out = {
+        alias.asname: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name == alias.asname
+    }
+    assert spelt_out == {name: module for name, (module, _) in documented().items()}

@@ -101,7 +101,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
         return engine.Outcome(7)
 
     monkeypatch.setattr(engine, "run_flow", run_flow)
-    monkeypatch.setenv("LMCORE_ENGINE", "none")  # put back afterwards, as `run` sets it
+    monkeypatch.setenv("LMCORE_ENGINE", "")  # put back afterwards, as `run` sets it
     # The door imports the pipeline for one engine; other tests need it for the other.
     monkeypatch.setitem(sys.modules, "flows.pipeline", SimpleNamespace(pipeline=None))
     return made
@@ -110,7 +110,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
 def test_both_doors_are_the_same(calls: list[dict]) -> None:
     """`lmcore run` and `python flows/pipeline.py` call the flow alike, and return its status."""
     words = ["tinystories", "--training.seed", "3", "--engine", "none"]
-    assert cli.main(words) == cli.lmcore(["run", *words]) == 7
+    assert cli.main(words) == 7
+    os.environ["LMCORE_ENGINE"] = ""  # as a shell has it, whose commands are processes of their own
+    assert cli.lmcore(["run", *words]) == 7
     assert calls == 2 * [{"preset": "tinystories", "overrides": words[1:], "engine": "none"}]
 
 
@@ -118,6 +120,16 @@ def test_preset_may_be_left_out(calls: list[dict]) -> None:
     """Without a preset the quickstart runs."""
     cli.main(["--engine", "none"])
     assert calls[0]["preset"] == "quickstart"
+
+
+def test_engine_of_the_environment_is_a_default(
+    calls: list[dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LMCORE_ENGINE holds where the words say nothing, and the words win."""
+    monkeypatch.setenv("LMCORE_ENGINE", "none")
+    cli.main(["quickstart"])
+    cli.main(["quickstart", "--engine", "prefect"])
+    assert [call["engine"] for call in calls] == ["none", "prefect"]
 
 
 @pytest.mark.parametrize("words", [["--help"], ["show", "--artifacts", "nowhere"]])

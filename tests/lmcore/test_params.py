@@ -4,8 +4,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from lmcore.errors import InputError
 from lmcore.params import count, flatten, global_norm, map_params, unflatten, zip_params

@@ -4,8 +4,7 @@ import gzip
 import json
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from flows.corpora import jsonl
 from flows.corpora.jsonl import read_jsonl

@@ -3,8 +3,7 @@
 from typing import get_args
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from flows.corpora.pieces import Document, first_bytes, in_batches, in_pieces
 from lmcore.tokenizer.pretokenize import Pattern, pre_tokens

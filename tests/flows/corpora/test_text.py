@@ -5,8 +5,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from flows.corpora.pieces import Document, in_pieces
 from flows.corpora.text import read_text, split_documents, write_text

@@ -4,8 +4,7 @@ import json
 import os
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from flows.formats.metrics_log import MetricsLog, read, truncate_after
 from lmcore.errors import InputError

@@ -7,8 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from flows.formats.token_map import build_token_map, open_token_map, token_map
 from flows.formats.token_parquet import write_shards

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from flows.store.key import Request, canonical, canonical_json, installed_version, make_key
 from lmcore.errors import InputError

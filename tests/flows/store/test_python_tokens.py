@@ -9,8 +9,7 @@ import tokenize
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from flows.store.python_tokens import Import, imports_in, logical_lines
 from tests.flows.store.builds import PROJECT

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from flows.trainer.job import Job, read_job, write_job
 from flows.trainer.numerics import Resolved

@@ -8,7 +8,8 @@ import torch
 
 from lmcore.errors import InputError
 from lmcore.model.config import ModelConfig
-from lmcore.model.init import check_params, init_params, parameter_shapes
+from lmcore.model.init import check_params, init_params
+from lmcore.model.shapes import parameter_shapes
 from tests.lmcore.model.assignment_model import AssignmentModel
 from tests.lmcore.model.choices import EVERY_CHOICE, SMALL, name
 

@@ -4,8 +4,7 @@ import cmath
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from lmcore.errors import InputError
 from lmcore.model.config import ModelConfig

@@ -11,8 +11,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from lmcore.synthetic.derivations import derivations
 from lmcore.synthetic.program import link

@@ -3,8 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from lmcore.tokenizer import batch_encoding
 from lmcore.tokenizer.batch_encoding import encode_batch_gpt2

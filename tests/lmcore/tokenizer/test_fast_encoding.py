@@ -1,8 +1,7 @@
 """Merging words fast, against the definition."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from lmcore.tokenizer import fast_encoding
 from lmcore.tokenizer.bpe import merge_word, single_bytes

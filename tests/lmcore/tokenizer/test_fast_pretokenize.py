@@ -1,8 +1,7 @@
 """Cutting text on arrays, against the pattern."""
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from lmcore.tokenizer.fast_pretokenize import cut_gpt2
 from lmcore.tokenizer.pretokenize import pre_tokens

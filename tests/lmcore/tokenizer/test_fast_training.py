@@ -4,8 +4,7 @@ import warnings
 from itertools import pairwise
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from lmcore.errors import InputError
 from lmcore.tokenizer import fast_training

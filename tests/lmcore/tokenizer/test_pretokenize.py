@@ -1,8 +1,7 @@
 """Cutting text into pre-tokens."""
 
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from lmcore.errors import InputError
 from lmcore.tokenizer.pretokenize import (

@@ -3,8 +3,7 @@
 from itertools import islice
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from lmcore.tokenizer.pretokenize import pre_tokens, split_special
 from lmcore.tokenizer.segments import segments

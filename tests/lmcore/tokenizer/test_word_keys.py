@@ -3,8 +3,7 @@
 from collections import Counter
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from lmcore.tokenizer.fast_pretokenize import CutText
 from lmcore.tokenizer.word_keys import (
