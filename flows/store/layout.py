@@ -144,12 +144,15 @@ class Layout:
         try:
             yield
         except Exception as error:
-            if not _says_disk_is_full(error):
+            lack = _lack_of_room(error)
+            if lack is None:
                 raise
+            what, remedy = f"and {self.root} has {in_units(self.free_bytes())} left", "make room"
+            if lack == errno.EFBIG:
+                what, remedy = "as its file met that limit", "raise it"
             raise InputError(
-                f"the disk is full: stage {stage} could not go on writing, and {self.root} has "
-                f"{in_units(self.free_bytes())} left. Nothing already made was lost; make room, or "
-                f"name another folder with {self.flag}, and run again"
+                f"{_NO_ROOM[lack]}: stage {stage} could not go on writing, {what}. Nothing already "
+                f"made was lost; {remedy}, or name another folder with {self.flag}, and run again"
             ) from error
 
 
@@ -165,19 +168,31 @@ _UNWRITABLE = {
 }
 
 
-_FULL_DISK = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
-_FULL_DISK_TEXT = re.compile(r"no space left on device|os error 28\b|disk quota exceeded", re.I)
+_NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "this user's share of the disk is full",
+    errno.EFBIG: "files may not be larger here (ulimit -f, or the disk's own limit)",
+}
+# What libraries make of these errors: Rust's and pyarrow's numbers, the system's words.
+_NO_ROOM_TEXTS = {
+    number: re.compile(rf"{re.escape(os.strerror(number))}|\b(os error|errno) {number}\b", re.I)
+    for number in _NO_ROOM
+}
+_CUT_SHORT = re.compile(r"\d+ requested and \d+ written")  # numpy; it does not say why
 
 
-def _says_disk_is_full(error: BaseException | None) -> bool:
-    """True when the error, or one behind it, is about disk space; some libraries only say so."""
+def _lack_of_room(error: BaseException | None) -> int | None:
+    """The errno when the error, or one behind it, is about room on the disk; else None."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL_DISK:
-            return True
-        if _FULL_DISK_TEXT.search(str(error)):
-            return True
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return error.errno
+        for number, text in _NO_ROOM_TEXTS.items():
+            if text.search(str(error)):
+                return number
+        if _CUT_SHORT.fullmatch(str(error)):
+            return errno.ENOSPC
         error = error.__cause__ or error.__context__
-    return False
+    return None
 
 
 def in_units(n_bytes: int) -> str:

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -68,6 +69,35 @@ def test_a_run_survives_a_disk_that_fills_at_any_moment(disk, small, artifacts):
     assert "resumed after step" in ended.out
     for stage in STAGES:
         assert record_of(disk(2048), stage)["digest"] == record_of(artifacts, stage)["digest"]
+
+
+def test_a_run_survives_a_limit_on_the_size_of_files(small, tmp_path, artifacts):
+    """Each limit (ulimit -f) ends in one error, nothing half-made; without it the run goes on.
+
+    The limits are such that they are met in the corpus, the token map and a checkpoint.
+    """
+    folder, met = tmp_path / "limited", set()
+    for n_bytes in (1 << 12, 48 << 10, 80 << 10):
+        with limited_files(n_bytes):
+            ended = small(folder)
+        ended.refused("files may not be larger here (ulimit -f", "--artifacts")
+        met.update(stage for stage in STAGES if f"stage {stage} " in ended.err)
+        assert all(is_whole(path, folder) for path in folder.rglob("*") if path.is_file())
+    assert met == {"download", "pretrain"}
+    assert small(folder).status == 0
+    for stage in STAGES:
+        assert record_of(folder, stage)["digest"] == record_of(artifacts, stage)["digest"]
+
+
+@contextmanager
+def limited_files(n_bytes: int) -> Iterator[None]:
+    """Files beyond so many bytes cannot be written by this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.slow

@@ -78,6 +78,31 @@ def test_a_full_disk_is_said_however_it_was_met(root, fail):
         fail()
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EFBIG, "File too large"),
+        RuntimeError("Error while serializing: I/O error: File too large (os error 27)"),
+        OSError("Error writing bytes to file. Detail: [errno 27] File too large"),
+        RuntimeError(f"write failed [Errno {errno.EFBIG}]"),
+    ],
+    ids=["EFBIG", "safetensors", "pyarrow", "only the number"],
+)
+def test_a_limit_on_the_size_of_files_is_said(root, error):
+    """A disk with room whose files may not grow (ulimit -f) is not called full."""
+    Layout(root).prepare()
+    says = r"files may not be larger here \(ulimit -f.*: stage demo .* raise it, or name another"
+    with pytest.raises(InputError, match=says), Layout(root).explaining_full_disk("demo"):
+        raise error
+
+
+def test_an_array_cut_short_is_a_full_disk(root):
+    """numpy says only how much it could write."""
+    Layout(root).prepare()
+    with pytest.raises(InputError, match="disk is full"), Layout(root).explaining_full_disk("demo"):
+        raise OSError("100000 requested and 2048 written")
+
+
 def test_other_errors_pass_as_they_are(root):
     """Only disk space is explained as disk space, only bad folders as bad folders."""
     with pytest.raises(ZeroDivisionError), Layout(root).explaining_full_disk("demo"):
