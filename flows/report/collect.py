@@ -8,8 +8,12 @@ from pathlib import Path
 from flows.config import RunConfig
 from flows.formats import metrics_log
 from flows.report.charts import draw_loss
+from flows.store.code_digest import stale_modules
+from flows.store.key import Request, make_key
 from flows.store.record import Artifact
 from lmcore.evaluation.tally import Measurement
+
+STAMP = ".report"
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Report:
 def collect(
     preset: str, config: RunConfig, folder: Path, artifacts: Mapping[str, Artifact]
 ) -> Report:
-    """Gather the report of a run, and write what is not there yet: the curve and the page."""
+    """Gather the report of a run, and write the curve and the page unless they are up to date."""
     from flows.report.page import write_page
     from flows.stages.evaluate import RESULT, SAMPLES
 
@@ -46,7 +50,6 @@ def collect(
     result = json.loads((evaluation / RESULT).read_text())
     samples = json.loads((evaluation / SAMPLES).read_text("utf-8"))
     measurements = tuple(Measurement(**row) for row in result["measurements"])
-    made_from = f"{artifacts['pretrain'].key} {artifacts['evaluate'].key}"
     report = Report(
         name=folder.name,
         folder=folder,
@@ -56,10 +59,27 @@ def collect(
         curve=folder / "loss.png",
         artifacts={stage: artifact.path for stage, artifact in artifacts.items()},
     )
-    stamp = folder / ".report"
-    if not (report.curve.exists() and stamp.exists() and stamp.read_text() == made_from):
+    page, stamp, made_from = folder / "report.md", folder / STAMP, origin(report, config, artifacts)
+    written = report.curve.exists() and page.exists() and stamp.exists()
+    if not (written and made_from and stamp.read_text() == made_from):
         records = metrics_log.read(artifacts["pretrain"].path / "metrics.jsonl")
         draw_loss(records, report.curve, result)
-        write_page(report, config, folder / "report.md")
+        write_page(report, config, page)
         stamp.write_text(made_from)
     return report
+
+
+def origin(report: Report, config: RunConfig, artifacts: Mapping[str, Artifact]) -> str:
+    """A digest of all that the curve and the page are made of, the code that draws them too.
+
+    Empty when that code was edited after this process loaded it: what is drawn then is drawn again
+    by the next run.
+    """
+    shown = {
+        "name": report.name,
+        "model": config.model,
+        "training": config.training,
+        "artifacts": {stage: str(path) for stage, path in report.artifacts.items()},
+    }
+    key = make_key(Request("report", shown, artifacts, code=("flows.report.collect",)))
+    return "" if stale_modules(key.code) else key.digest

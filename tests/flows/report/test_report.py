@@ -15,6 +15,7 @@ from flows.report.charts import draw_loss
 from flows.report.collect import Report, collect
 from flows.report.page import page, result_table, samples
 from flows.report.text import show
+from flows.store import key
 from flows.store.listing import artifacts as stored
 from lmcore.evaluation.tally import Measurement
 from tests.flows.tiny_run import STAGES, Finished
@@ -61,14 +62,8 @@ def test_report_is_the_evaluations(report: Report, finished: Finished) -> None:
 def test_report_is_written_once(
     report: Report, finished: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Gathered again nothing is drawn; a lost picture, or another model, is drawn."""
-    drawn: list[int] = []
-
-    def draw(records, path: Path, result) -> None:
-        drawn.append(1)
-        path.write_bytes(b"")
-
-    monkeypatch.setattr("flows.report.collect.draw_loss", draw)
+    """Gathered again nothing is drawn; a lost picture or page, or another model, is drawn."""
+    drawn = counted(monkeypatch)
     gathered(finished, report.folder)
     assert drawn == []
     report.curve.unlink()
@@ -77,6 +72,57 @@ def test_report_is_written_once(
     (report.folder / ".report").write_text("another model")
     gathered(finished, report.folder)
     assert drawn == [1, 1]
+    (report.folder / "report.md").unlink()
+    gathered(finished, report.folder)
+    assert drawn == [1, 1, 1]
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A 1 for each time that a curve is drawn, in a hurry, from now on."""
+    drawn: list[int] = []
+
+    def draw(records, path: Path, result) -> None:
+        drawn.append(1)
+        path.write_bytes(b"")
+
+    monkeypatch.setattr("flows.report.collect.draw_loss", draw)
+    return drawn
+
+
+@pytest.mark.parametrize("module", ["collect", "charts", "page"])
+def test_report_follows_its_code(
+    report: Report, finished: Finished, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    """When the code of the curve or of the page changes, both are made again, once."""
+    drawn, real = counted(monkeypatch), key.import_closure
+    edited = {f"flows.report.{module}": "0" * 64}
+    monkeypatch.setattr(key, "import_closure", lambda entries: real(entries) | edited)
+    monkeypatch.setattr("flows.report.collect.stale_modules", lambda digests: [])
+    for _ in range(2):
+        gathered(finished, report.folder)
+    assert drawn == [1]
+
+
+def test_report_of_old_code_does_not_last(
+    report: Report, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that loaded the code before an edit leaves a report that is made again."""
+    drawn = counted(monkeypatch)
+    with monkeypatch.context() as edit:
+        edit.setattr("flows.report.collect.stale_modules", lambda digests: ["flows.report.page"])
+        for _ in range(2):
+            gathered(finished, report.folder)
+    for _ in range(2):
+        gathered(finished, report.folder)
+    assert drawn == [1, 1, 1]
+
+
+def test_page_follows_the_artifacts(report: Report, finished: Finished) -> None:
+    """An artifact at another place, with the same content, is another line of the page."""
+    found = {artifact.stage: artifact for artifact in stored(finished.artifacts)}
+    found["tokenizer"] = replace(found["tokenizer"], path=finished.artifacts / "elsewhere")
+    collect("quickstart", RunConfig(), report.folder, found)
+    assert f"`{finished.artifacts / 'elsewhere'}`" in (report.folder / "report.md").read_text()
 
 
 def test_page_holds_everything() -> None:
