@@ -60,11 +60,11 @@ def lines_of_the_tree() -> Iterator[tuple[str, str]]:
 
 
 def files_on_disk() -> Iterator[str]:
-    """The Python files of both packages, and what lies at the top of the tests.
+    """The Python files of the packages and the benchmarks, and what lies at the top of the tests.
 
     A folder's line is that of its ``__init__.py``, unless that holds more than its docstring.
     """
-    for package in ("lmcore", "flows"):
+    for package in ("lmcore", "flows", "benchmarks"):
         for path in (ROOT / package).rglob("*.py"):
             name = path.relative_to(ROOT).as_posix()
             if path.name == "__init__.py":

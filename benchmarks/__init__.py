@@ -1,0 +1,1 @@
+"""Comparisons with what others would write; a command each, see README.md."""
