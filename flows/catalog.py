@@ -198,15 +198,12 @@ def evaluate_request(config: RunConfig, upstream: Upstream) -> Request:
 
 
 def evaluate_build(context: Context, upstream: Upstream, out_dir: Path, work_dir: Path) -> Product:
-    config, trained = context.config.evaluation, upstream["pretrain"]
-    best = trained.path / "best.safetensors"
-    use_best = config.weights == "best" and best.exists()
+    known_entropy = context.config.source.kind == "stories"
     job = replace(
         new_job("evaluate", context, upstream, out_dir, work_dir),
-        weights=str(best if use_best else trained.path / "model.safetensors"),
-        settings=vars(config) | {"known_entropy": context.config.source.kind == "stories"},
+        settings=vars(context.config.evaluation) | {"known_entropy": known_entropy},
     )
-    return evaluate.run(job, context.notify, held_descriptors())
+    return evaluate.run(job, upstream["pretrain"].path, context.notify, held_descriptors())
 
 
 def new_job(stage: str, context: Context, upstream: Upstream, out_dir: Path, work_dir: Path) -> Job:

@@ -8,6 +8,7 @@ from typing import Literal
 from flows.arguments import read_words
 from flows.formats.tokenizer_json import load_tokenizer
 from flows.runs_folder import RunFolder, find_run
+from flows.stages.evaluate import chosen_weights
 from flows.trainer.numerics import choose_device
 from lmcore.errors import InputError
 
@@ -61,9 +62,8 @@ def texts(run: RunFolder, options: Sample):
 
     trained = run.artifact("pretrain")
     described = json.loads((trained / "model.json").read_text())
-    best = trained / "best.safetensors"
-    chosen = best if options.weights == "best" and best.exists() else trained / "model.safetensors"
-    params = load_file(chosen, device=choose_device(options.device))
+    weights = chosen_weights(trained, options.weights)
+    params = load_file(weights, device=choose_device(options.device))
     tokenizer = load_tokenizer(run.artifact("tokenizer") / "tokenizer.json")
     end_of_text = run.description["config"]["pretokenize"]["end_of_text"]
     (eos_id,) = tokenizer.encode(end_of_text)

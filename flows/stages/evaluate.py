@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -54,12 +54,31 @@ def faults(config: EvaluationConfig) -> list[str]:
     ]
 
 
-def run(job: Job, notify: Notify, keep_open: Sequence[int] = ()) -> Product:
+def chosen_weights(trained: Path, wanted: Literal["last", "best"]) -> Path:
+    """The file of the weights to evaluate.
+
+    Args:
+      trained: the artifact of ``pretrain``. It has best weights only where they are not the last.
+      wanted: as in the settings.
+    """
+    best = trained / "best.safetensors"
+    return best if wanted == "best" and best.exists() else trained / "model.safetensors"
+
+
+def run(job: Job, trained: Path, notify: Notify, keep_open: Sequence[int] = ()) -> Product:
     """Measure and sample as ``job`` says, in a process of its own.
+
+    Args:
+      job: its settings are those of evaluation; its weights are chosen here.
+      trained: the artifact of ``pretrain``.
+      notify: who is told what happens.
+      keep_open: descriptors that the process inherits.
 
     Raises:
       InputError: the process found something that the user can mend.
     """
+    weights = chosen_weights(trained, job.settings["weights"])
+    job = replace(job, weights=str(weights))
     launch(job, notify, keep_open)
     result = json.loads((Path(job.out_dir) / RESULT).read_text())
     return Product(facts=result)

@@ -250,6 +250,17 @@ def test_edit_rebuilds_the_stages_that_reach_it(tmp_path: Path) -> None:
     assert {path: changed(found[""], found[path]) for path in EDITS} == EDITS
 
 
+def test_choice_of_weights_is_in_the_key(tmp_path: Path) -> None:
+    """Wherever last or best weights are chosen between, an edit of the choice evaluates anew."""
+    texts = {str(p.relative_to(ROOT)): p.read_text() for p in (ROOT / "flows").rglob("*.py")}
+    edits = {path: (path, text.replace('== "best"', '!= "best"')) for path, text in texts.items()
+             if '== "best"' in text}  # fmt: skip
+    found = keys_after(tmp_path, edits)
+    assert {path: changed(found[""], found[path]) for path in edits} == {
+        "flows/stages/evaluate.py": {"evaluate"}
+    }
+
+
 def test_comment_rebuilds_nothing(tmp_path: Path) -> None:
     """Comments, docstrings and blank lines change no key, in any module."""
     paths = [str(p.relative_to(ROOT)) for root in ("lmcore", "flows")

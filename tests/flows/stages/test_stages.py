@@ -17,11 +17,14 @@ from flows.formats.tokenizer_json import load_tokenizer
 from flows.progress.events import Event, silent
 from flows.stages import download, evaluate, pretokenize, pretrain, tokenizer
 from flows.stages.product import Product
+from flows.trainer.job import Job
 from flows.trainer.numerics import Numerics, Resolved
 from lmcore.errors import InputError
+from lmcore.model.config import ModelConfig
 from lmcore.synthetic.stories import story
 from lmcore.tokenizer.bpe import train_by_definition
 from lmcore.tokenizer.config import TokenizerConfig
+from lmcore.training.config import TrainingConfig
 from tests.flows.tiny_run import map_here
 
 STORIES = SourceConfig(n_train_stories=5, n_valid_stories=3, seed=7)
@@ -241,3 +244,26 @@ def test_settings_of_evaluation_have_ranges(name: str, bad: float) -> None:
     assert fault.startswith(f"{name} is {bad}")
     assert f"--evaluation.{name.replace('_', '-')}" in fault
     assert evaluate.faults(evaluate.EvaluationConfig()) == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "expected"),
+    [
+        ("last", ["model", "best"], "model"),
+        ("best", ["model", "best"], "best"),
+        ("best", ["model"], "model"),  # the last weights are the best ones
+    ],
+)
+def test_weights_are_those_that_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str, there: list[str], expected: str
+) -> None:
+    """The process is given the last weights, or the best ones where they were kept apart."""
+    for name in there:
+        (tmp_path / f"{name}.safetensors").touch()
+    (tmp_path / evaluate.RESULT).write_text("{}")
+    jobs: list[Job] = []
+    monkeypatch.setattr(evaluate, "launch", lambda job, *_: jobs.append(job))
+    settings = {"weights": wanted}
+    job = Job("evaluate", ModelConfig(), TrainingConfig(), NOW, out_dir=str(tmp_path))
+    evaluate.run(replace(job, settings=settings), tmp_path, silent)
+    assert [job.weights for job in jobs] == [str(tmp_path / f"{expected}.safetensors")]
