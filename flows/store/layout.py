@@ -6,6 +6,8 @@ work/<stage>-<key16>/         what a stage keeps across a kill, such as checkpoi
 tmp/<stage>-<key16>-…/        a build in progress
 locks/<stage>-<key16>.lock    held while an artifact is built
 quarantine/<stage>-<key16>-<n>/  an artifact that did not verify, kept for inspection
+
+Beside these the pipeline keeps runs/ (one folder a run) and maps/ (tokens as flat memory maps).
 """
 
 import errno
@@ -26,6 +28,7 @@ Everything in this folder was made by the pipeline and can be made again.
 
 store/       results, each with a record.json that says what made it; read-only
 runs/        one folder a run, pointing into the store
+maps/        tokens of the store once more, as training reads them; delete them when nothing runs
 work/        what an unfinished stage goes on from
 quarantine/  results that did not match their record; look at them, or delete them
 tmp/ locks/ seals/  housekeeping

@@ -13,6 +13,9 @@ from flows.store.publish import Event as StoreEvent
 from lmcore.errors import InputError
 from tests.flows.tiny_run import STAGES, TINY, Finished, digests, map_here, training_here
 
+DOCS = Path(__file__).parents[2] / "docs"
+PLACES = ("store.md", "pipeline.md")
+
 
 def prepared(artifacts: Path, events: list[Event], *words: str) -> Run:
     settings = [*TINY, "--engine", "none", "--artifacts", str(artifacts), *words]
@@ -80,6 +83,15 @@ def test_every_stage_is_told_once(copy: Finished) -> None:
     assert [event.stage for event in events if event.kind == "started"] == list(STAGES)
     assert outcome(events) == dict.fromkeys(STAGES, "hit")
     assert "report" in events[-1].data
+
+
+def test_every_folder_is_explained(finished: Finished) -> None:
+    """What a run leaves below the artifacts is named in the README there and in the documents."""
+    made = {path.name for path in finished.artifacts.iterdir() if path.is_dir()}
+    assert {"store", "runs", "maps"} <= made
+    for readme in (finished.artifacts / "README.txt", *map(DOCS.joinpath, PLACES)):
+        text = readme.read_text()
+        assert [name for name in made if f"{name}/" not in text] == []
 
 
 def test_settings_decide_the_name() -> None:
