@@ -13,6 +13,7 @@ from flows.corpora.text import GZIP_MAGIC
 from flows.progress.terminal import clock, count, size
 from flows.trainer.numerics import SUSTAINED_FLOPS, Resolved
 from lmcore.errors import InputError
+from lmcore.model.config import ModelConfig
 from lmcore.model.counts import ParamCounts
 from lmcore.planning.budget import (
     Budget,
@@ -113,8 +114,7 @@ def plan(config: RunConfig, device: str, root: Path, keep_checkpoints: int) -> O
       root: the artifacts folder, which need not exist.
       keep_checkpoints: how many stay on the disk.
     """
-    vocab_size = max(config.model.vocab_size, config.tokenizer.vocab_size)
-    model = replace(config.model, vocab_size=vocab_size)
+    model = largest_model(config)
     memory_free = free_memory_bytes(device) / (1 if device == "cuda" else config.numerics.processes)
     usable = memory_free * MEMORY_SHARE
     disk_free = free_disk_bytes(root)
@@ -130,6 +130,42 @@ def plan(config: RunConfig, device: str, root: Path, keep_checkpoints: int) -> O
     faults = [*budget_faults(budget, usable, disk_free), *short_texts(config, model.context_length)]
     shown = replace(config, model=model)
     return Outline(shown, device, budget, memory_free, disk_free, tuple(faults))
+
+
+def largest_model(config: RunConfig) -> ModelConfig:
+    """The model with the largest vocabulary that the tokenizer may come to."""
+    vocab_size = max(config.model.vocab_size, config.tokenizer.vocab_size)
+    return replace(config.model, vocab_size=vocab_size)
+
+
+def stage_bytes(
+    stage: str, config: RunConfig, keep_checkpoints: int, corpus_bytes: int | None = None
+) -> int:
+    """About how much a stage will write, to refuse it before it begins; 0 where it is little.
+
+    Args:
+      stage: its name.
+      config: settings without faults.
+      keep_checkpoints: how many stay on the disk.
+      corpus_bytes: of the corpus once it is there; before, what is known of it counts.
+
+    Returns:
+      Bytes. Token maps are left out: they are shared by runs, may be there already, and claim
+      their room as a whole before they are written.
+    """
+    disk = budget_of(
+        largest_model(config),
+        config.training,
+        micro_batch=1,
+        corpus_bytes=known_corpus_bytes(config.source) if corpus_bytes is None else corpus_bytes,
+        keep_checkpoints=keep_checkpoints,
+    ).disk
+    needs = {
+        "download": disk.corpus,
+        "pretokenize": disk.tokens // 2,  # the other half are the maps
+        "pretrain": disk.checkpoints + disk.model,
+    }
+    return needs.get(stage, 0)
 
 
 def short_texts(config: RunConfig, context_length: int) -> list[str]:

@@ -15,7 +15,7 @@ from flows.catalog import STAGES, Context
 from flows.config import Execution, RunConfig, refuse
 from flows.corpora import config as corpora
 from flows.formats.atomic import disk_errors, new_file
-from flows.preflight import plan, screen, unanswered
+from flows.preflight import plan, screen, stage_bytes, unanswered
 from flows.progress.events import Event, Notify
 from flows.report.collect import Report, collect
 from flows.stages import evaluate, pretokenize
@@ -161,12 +161,15 @@ def obtain(run: Run, stage: str, **upstream: Artifact) -> Artifact:
         return Built(product.digest, product.facts)
 
     context.notify(Event("started", stage))
+    corpus_bytes = upstream["download"].n_bytes if "download" in upstream else None
+    keep = context.execution.keep_checkpoints
     artifact = produce(
         context.root,
         entry.request(context.config, upstream),
         build,
         notify=lambda event: context.notify(translated(event)),
         verify=context.execution.verify,
+        needs_bytes=stage_bytes(stage, context.config, keep, corpus_bytes),
         root_flag="--artifacts",
     )
     kind = "hit" if artifact.hit else "built"

@@ -28,6 +28,13 @@ def walk(folder: Path) -> Iterator[os.DirEntry[str]]:
                 yield from walk(Path(entry.path))
 
 
+def tree_bytes(folder: Path) -> int:
+    """Sizes of all files below ``folder``, which need not exist."""
+    entries = walk(folder) if folder.is_dir() else ()
+    found = (entry.stat(follow_symlinks=False) for entry in entries)
+    return sum(status.st_size for status in found if stat.S_ISREG(status.st_mode))
+
+
 def sync_file(path: Path) -> None:
     """Wait until the file's bytes are on the disk."""
     descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)

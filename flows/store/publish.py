@@ -80,7 +80,8 @@ def produce(
         build of the same key can go on from it; it is removed once the artifact is published.
       notify: called with an :class:`Event` for each hit, wait, build, quarantine and sweep.
       verify: "full" reads every byte of a hit, however large.
-      needs_bytes: free disk space without which the build is not begun.
+      needs_bytes: about what the build writes. It is not begun without so much free disk space,
+        less what its work folder holds already.
       root_flag: the flag that sets ``root``, for error messages.
 
     Returns:
@@ -169,8 +170,8 @@ class _Job:
         if verdict is not None:
             self.quarantine(verdict.faults)
         refuse_stale_code(self.key)
-        if self.needs_bytes:
-            self.layout.require_bytes(self.needs_bytes, self.key.stage)
+        held = durable.tree_bytes(self.layout.work(self.key.stage, self.key.digest))
+        self.layout.require_bytes(self.needs_bytes - held, self.key.stage)
         with build_folder(self.layout, f"{self.key.stage}-{self.key.short}") as (out_dir, n_swept):
             if n_swept:
                 self.tell("swept", f"removed what {n_swept} dead build(s) had left in tmp/")

@@ -24,7 +24,7 @@ STAGES = ("download", "tokenizer", "pretokenize", "pretrain", "evaluate")
 
 @pytest.fixture
 def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Path]]:
-    """A disk of its own whose size can be set, in KiB; the preflight takes it for a large one."""
+    """A disk of its own whose size can be set, in KiB; what a run will need is not foreseen."""
     folder = tmp_path / "disk"
     folder.mkdir()
     made = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]
@@ -33,6 +33,7 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
     if subprocess.run(made, capture_output=True, check=False).returncode:
         pytest.skip("this machine does not let root mount a small disk")
     monkeypatch.setattr("flows.preflight.free_disk_bytes", lambda folder: 1e12)
+    monkeypatch.setattr("flows.run.stage_bytes", lambda *args: 0)
 
     def resize(kib: int) -> Path:
         subprocess.run(["mount", "-o", f"remount,size={kib}k", str(folder)], check=True)
@@ -147,6 +148,20 @@ def test_a_disk_that_is_too_small_is_refused_before_any_work(small, tmp_path, mo
     monkeypatch.setattr("flows.preflight.free_disk_bytes", lambda folder: 1000.0)
     small(tmp_path / "artifacts").refused("MB of disk are free", "--artifacts")
     assert not (tmp_path / "artifacts").exists()
+
+
+@pytest.mark.parametrize("stage", ["download", "pretokenize", "pretrain"])
+def test_a_stage_without_room_is_refused_before_it_begins(stage, small, artifacts, monkeypatch):
+    """Where the room went since the run began: what is needed and what is free; nothing is built.
+
+    A stage that is made already needs none.
+    """
+    for later in STAGES[STAGES.index(stage) :]:
+        forget(artifacts, later)
+    before = contents(artifacts / "store")
+    monkeypatch.setattr("flows.store.layout.Layout.free_bytes", lambda self: 1000)
+    small(artifacts).refused(f"1.0 kB free and the stage {stage} needs", "--artifacts")
+    assert contents(artifacts / "store") == before
 
 
 def test_a_memory_that_is_too_small_is_refused_before_any_work(small, tmp_path, monkeypatch):

@@ -12,8 +12,9 @@ from rich.console import Console
 from flows import preflight
 from flows.config import RunConfig
 from flows.corpora.config import ReadingConfig, SourceConfig
-from flows.preflight import plan, screen
+from flows.preflight import plan, screen, stage_bytes
 from flows.presets import PRESETS
+from flows.runs_folder import STAGE_NAMES
 from flows.trainer.numerics import Resolved
 from lmcore.model.counts import count_params, training_flops
 from lmcore.training.config import n_steps
@@ -78,6 +79,25 @@ def test_disk_without_room_is_refused(machine: dict[str, float]) -> None:
     (fault,) = faults_of(QUICKSTART)
     assert "disk" in fault
     assert "--artifacts" in fault
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_stages_share_the_budget(name: str) -> None:
+    """What the stages need is what the whole run needs, but for the maps, half of the tokens."""
+    config = PRESETS[name]
+    disk = plan(config, "cpu", Path("/"), 2).budget.disk
+    needs = {stage: stage_bytes(stage, config, 2) for stage in STAGE_NAMES}
+    assert sum(needs.values()) == disk.total - disk.tokens // 2
+    assert (needs["tokenizer"], needs["evaluate"]) == (0, 0)
+    assert stage_bytes("pretrain", config, 3) > needs["pretrain"]
+
+
+def test_corpus_that_is_there_is_measured() -> None:
+    """Once the corpus was brought its own size counts, as nobody may have known it before."""
+    source = SourceConfig(kind="url", train_url="https://a.test/x", valid_url="https://a.test/y")
+    config = replace(QUICKSTART, source=source)
+    assert stage_bytes("pretokenize", config, 2) == 0
+    assert stage_bytes("pretokenize", config, 2, corpus_bytes=3_000_000) == 2_000_000
 
 
 def test_unknown_memory_refuses_nothing(machine: dict[str, float]) -> None:

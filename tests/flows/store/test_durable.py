@@ -28,6 +28,13 @@ def test_every_file_and_folder_is_synced_and_the_top_last(tree, monkeypatch):
     assert synced == expected
 
 
+def test_bytes_of_a_tree_are_those_of_its_files(tree):
+    """Files at any depth count, what a link points at does not; no folder has no bytes."""
+    (tree / "in" / "deep" / "b").write_text("four")
+    assert durable.tree_bytes(tree) == 1 + 4
+    assert durable.tree_bytes(tree / "none") == 0
+
+
 def test_read_only_takes_every_write_bit(tree):
     """No file or folder can be written by anyone afterwards; what a link points at is left."""
     before = tree.parent.stat().st_mode

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.store import durable, lock, publish, record, verify
+from flows.store import durable, layout, lock, publish, record, verify
 from flows.store.build_folder import build_folder
 from flows.store.key import Request, make_key
 from flows.store.layout import Layout
@@ -213,6 +213,21 @@ def test_a_disk_without_room_is_refused_before_work(root):
     with pytest.raises(InputError, match="the stage demo needs"):
         produce(root, request(), writing({}, calls), needs_bytes=10**18)
     assert calls == []
+
+
+def test_what_a_work_folder_holds_needs_no_more_room(root, monkeypatch):
+    """A build that goes on needs the rest only."""
+
+    def stopped(out_dir: Path, work_dir: Path) -> Built:
+        (work_dir / "half").write_bytes(bytes(600))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(layout.Layout, "free_bytes", lambda self: 500)
+    with pytest.raises(InputError, match=r"has 500 B free .*needs 1\.0 kB"):
+        produce(root, request(), stopped, needs_bytes=1000)
+    with pytest.raises(KeyboardInterrupt):
+        produce(root, request(), stopped, needs_bytes=500)
+    assert not produce(root, request(), writing({}), needs_bytes=1000).hit
 
 
 def test_a_disk_that_fills_up_loses_nothing(root):
