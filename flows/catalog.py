@@ -227,6 +227,7 @@ def new_job(stage: str, context: Context, upstream: Upstream, out_dir: Path, wor
         tokenizer=str(upstream["tokenizer"].path / tokenizer.FILE),
         work_dir=str(work_dir),
         out_dir=str(out_dir),
+        compiled=str((context.root / "compiled").absolute()),
     )
 
 

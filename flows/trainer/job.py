@@ -23,6 +23,7 @@ class Job:
     tokenizer: str = ""
     work_dir: str = ""
     out_dir: str = ""
+    compiled: str = ""
     metrics: str = ""
     log_every: int = 10
     checkpoint_every: int = 200

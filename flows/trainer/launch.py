@@ -54,7 +54,7 @@ def start(job: Job, job_path: Path, keep_open: Sequence[int]) -> subprocess.Pope
     inherited = {k: v for k, v in os.environ.items() if k not in CLEARED}
     return subprocess.Popen(
         [sys.executable, "-m", "flows.worker", str(job_path)],
-        env=inherited | environment(job.numerics.threads),
+        env=inherited | environment(job.numerics.threads, job.compiled),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         encoding="utf-8",

@@ -38,9 +38,17 @@ def keep_freed_memory() -> None:
         return
 
 
-def environment(threads: int) -> dict[str, str]:
-    """The variables that decide bits and speed, which must be set before torch is imported."""
+def environment(threads: int, compiled: str = "") -> dict[str, str]:
+    """The variables that decide bits and speed, which must be set before torch is imported.
+
+    Args:
+      threads: of the process.
+      compiled: the folder that keeps compiled kernels from run to run; "" leaves torch's own
+        choice, which is the system's folder of temporary files.
+    """
+    kept = {"TORCHINDUCTOR_CACHE_DIR": compiled, "TRITON_CACHE_DIR": f"{compiled}/triton"}
     return {
+        **(kept if compiled else {}),
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
         # On a busy core, OpenMP's spinning waiters starve the threads they wait for.

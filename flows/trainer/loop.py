@@ -27,19 +27,20 @@ from flows.trainer.distributed import (
     any_rank,
     join,
     leave,
-    rows_of_rank,
     sum_over_ranks,
 )
+from flows.trainer.feed import open_feed
+from flows.trainer.graphed import graph_step
 from flows.trainer.job import Job
 from flows.trainer.meter import Meter
 from flows.trainer.reproducible import StopSignal, pin
 from flows.trainer.validation import score_beginning
-from lmcore.data.batch import batch_at
 from lmcore.data.windows import window_starts
 from lmcore.errors import InputError
 from lmcore.evaluation.tally import Tally
 from lmcore.model.positions import model_rotary_tables
 from lmcore.params import Params, flatten, map_params, unflatten
+from lmcore.planning.peak import peak_flops
 from lmcore.training.config import n_steps
 from lmcore.training.step import TrainState, init_state, train_step
 
@@ -130,37 +131,22 @@ class Run:
         self.job, self.data, self.world, self.say, self.stop = job, data, world, say, stop
         self.total = n_steps(job.training, job.model.context_length)
         self.take_step = make_step(job, world)
+        self.peak = peak_of(job, world)
+        self.feed = open_feed(job, data.train.tokens, data.starts, world)
 
     def to_the_end(self, progress: Progress) -> Progress:
         """Step until the last one; validate, log and checkpoint where they are due."""
-        meter = Meter(self.job, self.total, progress.step, progress.seconds)
+        meter = Meter(self.job, self.total, progress.step, progress.seconds, self.peak)
         with MetricsLog(Path(self.job.metrics)) if self.world.leads else _NoLog() as log:
             state = progress.state
             for step in range(progress.step + 1, self.total + 1):
-                state, metrics = self.take_step(state, self.batch(step - 1))
+                state, metrics = self.take_step(state, self.feed.batch(step - 1))
                 self.stop.listen()
                 self.after_step(Progress(state, step, meter.seconds()), metrics, meter, log)
         return Progress(state, self.total, meter.seconds())
 
-    def batch(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """This process's part of the batch of a step."""
-        training = self.job.training
-        inputs, targets = batch_at(
-            self.data.train.tokens,
-            self.data.starts,
-            self.job.model.context_length,
-            training.batch_size,
-            training.seed,
-            index,
-        )
-        to_device = partial(torch.Tensor.to, device=self.world.device)
-        return (
-            to_device(rows_of_rank(torch.from_numpy(inputs), self.world)),
-            to_device(rows_of_rank(torch.from_numpy(targets), self.world)),
-        )
-
     def after_step(self, progress: Progress, metrics: Params, meter: Meter, log) -> None:
-        """The effects that are due after a step."""
+        """The effects that are due after a step; where none is, nothing waits for the device."""
         job, step = self.job, progress.step
         is_last = step == self.total
         logs = is_last or step == 1 or step % job.log_every == 0
@@ -168,7 +154,8 @@ class Run:
             job.training.validate_every and step % job.training.validate_every == 0
         )
         stops = any_rank(self.world, self.stop.came)
-        if logs or self.world.device.type == "cpu":
+        saves = validates or stops or step % job.checkpoint_every == 0
+        if logs or saves or self.world.device.type == "cpu":
             self.refuse_bad_steps(metrics)
         meter.show(self.say, step, metrics)
         if not self.world.leads:
@@ -179,7 +166,7 @@ class Run:
             log.append(record)
             self.say(Event("metrics", "pretrain", data=record))
         score = self.validate(progress, log) if validates else None
-        if validates or stops or step % job.checkpoint_every == 0:
+        if saves:
             log.sync()
             self.save(progress, score)
         self.leave_if(stops and not is_last)
@@ -222,6 +209,14 @@ class Run:
             raise SystemExit(STOPPED)
 
 
+def peak_of(job: Job, world: World) -> float | None:
+    """FLOP/s that all GPUs of the run could do at most; None on a CPU, or where nobody knows."""
+    if world.device.type != "cuda":
+        return None
+    peak = peak_flops(torch.cuda.get_device_name(world.device), job.training.precision)
+    return peak and peak * world.size
+
+
 class _NoLog:
     """The log of a process that does not lead."""
 
@@ -232,7 +227,7 @@ class _NoLog:
 
 
 def make_step(job: Job, world: World) -> Callable:
-    """The training step of this process, its settings bound, compiled where that was chosen."""
+    """The training step of this process, its settings bound; compiled, recorded as was chosen."""
     rows = job.training.batch_size // world.size
     step = partial(
         train_step,
@@ -243,7 +238,9 @@ def make_step(job: Job, world: World) -> Callable:
         reduce=sum_over_ranks if world.size > 1 else None,
         in_place=True,
     )
-    return compile_step(step, job.training.precision) if job.numerics.compile else step
+    if job.numerics.compile:
+        step = compile_step(step, job.training.precision)
+    return graph_step(step) if job.numerics.cuda_graph else step
 
 
 def publish(job: Job, final: Progress) -> None:

@@ -33,6 +33,8 @@ class Numerics:
     """Where to compute; auto takes CUDA, then MPS, then the CPU."""
     compile: Switch = "auto"
     """Compile the training step; auto does so where the run is long enough to pay for it."""
+    cuda_graph: Switch = "off"
+    """Replay a step as one CUDA graph, which spares a small model's launches; auto on one GPU."""
     micro_batch: int = 0
     """Sequences a forward pass on each process; 0 takes the largest split that fits in memory."""
     threads: int = 0
@@ -53,6 +55,8 @@ class Resolved:
     torch: str
     machine: str
     instruction_set: str
+    cuda_graph: bool = False
+    accelerator: str = ""
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -69,6 +73,11 @@ def faults(numerics: Numerics) -> list[str]:
         ]
         if value < least
     ]
+    if numerics.cuda_graph == "on" and numerics.processes > 1:
+        found.append(
+            f"--numerics.cuda-graph is on with {numerics.processes} processes: a graph holds the "
+            "step of one; leave it off, or use --numerics.processes 1"
+        )
     if numerics.threads > 4 * available_cores():
         found.append(
             f"--numerics.threads is {numerics.threads}: this machine has {available_cores()} cores"
@@ -134,10 +143,20 @@ def compiler() -> str | None:
 
 
 def resolve(numerics: Numerics, *, device: str, total_flops: float, micro_batch: int) -> Resolved:
-    """Choose what was left to choose, from the total work of the run."""
+    """Choose what was left to choose, from the total work of the run.
+
+    Raises:
+      InputError: a CUDA graph was asked for, and the device is another.
+    """
     from importlib.metadata import version
 
     wanted = {"on": True, "off": False, "auto": compile_pays(device, total_flops)}
+    graph = {"on": True, "off": False, "auto": device == "cuda" and numerics.processes == 1}
+    if numerics.cuda_graph == "on" and device != "cuda":
+        raise InputError(
+            f"--numerics.cuda-graph is on and the device is {device}: only CUDA has such graphs; "
+            "leave it off"
+        )
     return Resolved(
         device=device,
         compile=wanted[numerics.compile],
@@ -147,6 +166,8 @@ def resolve(numerics: Numerics, *, device: str, total_flops: float, micro_batch:
         torch=version("torch"),
         machine=platform.machine(),
         instruction_set=instruction_set(),
+        cuda_graph=graph[numerics.cuda_graph],
+        accelerator=accelerator(device),
     )
 
 
@@ -158,6 +179,16 @@ def instruction_set() -> str:
         return platform.processor() or platform.machine()
     known = ["amx_bf16", "avx512_bf16", "avx512f", "avx2", "avx", "sse4_2"]
     return next((name for name in known if name in flags), platform.machine())
+
+
+def accelerator(device: str) -> str:
+    """The GPU and its libraries, which decide the last bits of what it computes; "" without."""
+    if device != "cuda":
+        return ""
+    import torch
+
+    major, minor = torch.cuda.get_device_capability()
+    return f"{torch.cuda.get_device_name()}, sm_{major}{minor}, CUDA {torch.version.cuda}"
 
 
 def settle(recorded: Resolved | None, now: Resolved, asked: Numerics, *, allow_drift: bool):
@@ -180,12 +211,13 @@ def settle(recorded: Resolved | None, now: Resolved, asked: Numerics, *, allow_d
     left_open = {
         "device": asked.device == "auto",
         "compile": asked.compile == "auto",
+        "cuda_graph": asked.cuda_graph == "auto",
         "micro_batch": asked.micro_batch == 0,
         "threads": asked.threads == 0,
     }
     kept = {name: getattr(recorded, name) for name, is_open in left_open.items() if is_open}
     if kept.get("threads", 0) > available_cores() or kept.get("device") not in (None, now.device):
-        kept = {k: v for k, v in kept.items() if k not in ("threads", "device")}
+        kept = {k: v for k, v in kept.items() if k not in ("threads", "device", "cuda_graph")}
     chosen = replace(now, **kept)
     drift = [k for k, v in recorded.as_dict().items() if v != chosen.as_dict()[k]]
     if drift and not allow_drift:

@@ -19,6 +19,9 @@ def pin(numerics: Resolved) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore
     torch.backends.cudnn.benchmark = False
     torch.set_float32_matmul_precision("highest")
+    # Parts of one product are summed in float32 on a GPU too: float16 holds no sum above 65,504.
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
 
 class StopSignal:

@@ -12,6 +12,7 @@ import torch
 import flows.corpora
 import flows.formats
 from flows.formats.checkpoint import save
+from flows.formats.token_map_builder import token_map
 from flows.formats.token_parquet import write_shards
 from flows.formats.token_rows import TokenRows
 from flows.formats.token_shards import TokenHeader
@@ -37,7 +38,7 @@ def names(tmp_path, monkeypatch):
     save_tokenizer(Path("tokenizer.json"), tokenizer)
     record = save(Path("checkpoints"), 42, {"w": torch.ones(2)}, {"tokens": 512}, score=1.5)
     values = {"shards": shards, "rows": rows, "tokenizer": tokenizer, "record": record}
-    return {"Path": Path, "np": np, "torch": torch, **values}
+    return {"Path": Path, "np": np, "torch": torch, "token_map": token_map, **values}
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from flows.formats.token_map import build_token_map, open_token_map, token_map
+from flows.formats.token_map import open_token_map
+from flows.formats.token_map_builder import build_token_map, token_map
 from flows.formats.token_parquet import write_shards
 from flows.formats.token_rows import TokenRows, token_dtype
 from flows.formats.token_shards import TokenHeader

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.formats.token_map import token_map
+from flows.formats.token_map_builder import token_map
 from flows.trainer.job import Job
 from flows.trainer.numerics import Resolved
 from lmcore.model.config import ModelConfig

@@ -10,8 +10,9 @@ from flows.trainer import compiled
 from flows.trainer.compiled import compile_step, refuse_difference
 from lmcore.errors import InputError
 from lmcore.model.config import ModelConfig
-from lmcore.params import flatten
-from lmcore.training.config import TrainingConfig
+from lmcore.model.positions import model_rotary_tables
+from lmcore.params import flatten, map_params, unflatten
+from lmcore.training.config import Precision, TrainingConfig
 from lmcore.training.step import init_state, train_step
 
 MODEL = ModelConfig(vocab_size=16, context_length=8, d_model=8, n_layers=1, n_heads=2)
@@ -80,3 +81,28 @@ def test_every_precision_has_a_tolerance() -> None:
 
     assert set(compiled.TOLERANCE) == set(get_args(Precision)) - {"auto"}
     assert replace(TRAINING, precision="bfloat16").precision in compiled.TOLERANCE
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_step_is_compiled_once(monkeypatch: pytest.MonkeyPatch, precision: Precision) -> None:
+    """However many steps follow, on a state from a file too, no graph is made after the first."""
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    torch._dynamo.reset()
+    counter, compile_ = CompileCounterWithBackend("eager"), torch.compile
+    monkeypatch.setattr(torch, "compile", partial(compile_, backend=counter))
+    training = replace(TRAINING, precision=precision)
+    rotary = model_rotary_tables(MODEL)
+    step = compile_step(
+        partial(train_step, model=MODEL, training=training, rotary=rotary, in_place=True), precision
+    )
+    state = init_state(MODEL, training)
+    state, _ = step(state, BATCH)
+    graphs = counter.frame_count
+    assert graphs >= 1
+    for n in range(5):
+        state, _ = step(state, (BATCH[0].roll(n), BATCH[1].roll(n)))
+    resumed = unflatten(init_state(MODEL, training), map_params(torch.clone, flatten(state)))
+    step(resumed, BATCH)
+    assert counter.frame_count == graphs == 1
+    torch._dynamo.reset()

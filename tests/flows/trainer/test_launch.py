@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,27 @@ def test_process_gets_the_job_and_its_environment(worker, monkeypatch: pytest.Mo
         "environment": ["3", None, "AUTO,STRICT", str(os.getpid())],
         "leads": True,
     }
+
+
+def test_compiled_kernels_are_kept_where_the_job_says(
+    worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What torch.compile makes goes into the job's folder, not into the system's temporary one."""
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.delenv("TRITON_CACHE_DIR", raising=False)
+    worker(
+        "import json\n"
+        "names = ['TORCHINDUCTOR_CACHE_DIR', 'TRITON_CACHE_DIR']\n"
+        "data = {'found': [os.environ.get(name) for name in names]}\n"
+        "print(json.dumps({'kind': 'note', 'stage': '', 'text': '', 'data': data}))"
+    )
+    got: list[Event] = []
+    launch(replace(JOB, compiled=str(tmp_path)), got.append)
+    launch(JOB, got.append)
+    assert [event.data["found"] for event in got] == [
+        [str(tmp_path), str(tmp_path / "triton")],
+        [None, None],
+    ]
 
 
 def test_failure_that_the_user_can_mend(worker) -> None:

@@ -27,6 +27,8 @@ OTHER = {
     "torch": "2.12.0",
     "machine": "aarch64",
     "instruction_set": "avx512f",
+    "cuda_graph": True,
+    "accelerator": "NVIDIA H100 80GB HBM3, sm_90, CUDA 13.0",
 }
 
 
@@ -45,8 +47,9 @@ def test_new_run_takes_what_is_chosen_now() -> None:
 def test_every_difference_is_followed_or_refused(name: str) -> None:
     """A recorded value that was left open is followed; anything else that differs is refused."""
     recorded = replace(NOW, **{name: OTHER[name]})
-    if name in ("compile", "micro_batch", "threads"):
-        assert settle(recorded, NOW, Numerics(), allow_drift=False) == (recorded, [])
+    if name in ("compile", "micro_batch", "threads", "cuda_graph"):
+        asked = Numerics(cuda_graph="auto")
+        assert settle(recorded, NOW, asked, allow_drift=False) == (recorded, [])
         return
     with pytest.raises(InputError, match=rf"{name} .* -> .*--allow-drift"):
         settle(recorded, NOW, Numerics(), allow_drift=False)
@@ -60,6 +63,7 @@ def test_every_difference_is_followed_or_refused(name: str) -> None:
     [
         (Numerics(threads=1), "threads"),
         (Numerics(compile="off"), "compile"),
+        (Numerics(cuda_graph="off"), "cuda_graph"),
         (Numerics(micro_batch=8), "micro_batch"),
         (Numerics(device="cpu"), "device"),
     ],
@@ -90,6 +94,31 @@ def test_resolve_leaves_nothing_open() -> None:
     assert found.torch
     assert found.instruction_set
     assert Resolved(**found.as_dict()) == found  # type: ignore[arg-type]
+
+
+def test_graph_is_recorded_on_one_gpu_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left open, one GPU's step becomes a graph; asked for elsewhere, it is refused."""
+    monkeypatch.setattr(numerics, "accelerator", lambda device: device)
+    work = {"total_flops": 1e9, "micro_batch": 8}
+    for asked, device, expected in (
+        (Numerics(), "cuda", False),
+        (Numerics(cuda_graph="auto"), "cuda", True),
+        (Numerics(cuda_graph="auto"), "cpu", False),
+        (Numerics(cuda_graph="auto", processes=2), "cuda", False),
+        (Numerics(cuda_graph="on"), "cuda", True),
+    ):
+        assert resolve(asked, device=device, **work).cuda_graph is expected
+    with pytest.raises(InputError, match=r"--numerics.cuda-graph is on and the device is cpu"):
+        resolve(Numerics(cuda_graph="on"), device="cpu", **work)
+    (found,) = faults(Numerics(cuda_graph="on", processes=2))
+    assert found.startswith("--numerics.cuda-graph is on with 2 processes")
+
+
+def test_another_gpu_is_drift() -> None:
+    """A run begun on one kind of GPU does not go on unsaid on another: its bits would differ."""
+    a100, h100 = (replace(NOW, device="cuda", accelerator=name) for name in ("A100", "H100"))
+    with pytest.raises(InputError, match="accelerator A100 -> H100"):
+        settle(a100, h100, Numerics(), allow_drift=False)
 
 
 def test_compiling_waits_for_long_runs(monkeypatch: pytest.MonkeyPatch) -> None:
