@@ -192,7 +192,8 @@ def evaluate_request(config: RunConfig, upstream: Upstream) -> Request:
             "tokens": upstream["pretokenize"],
             "model": upstream["pretrain"],
         },
-        ("flows.stages.evaluate", "flows.trainer.scoring"),
+        # The training process only opens the token map; what made it decides the tokens it holds.
+        ("flows.stages.evaluate", "flows.trainer.scoring", "flows.formats.token_map_builder"),
         ("torch",),
     )
 
