@@ -46,7 +46,8 @@ def token_map(
       paths: the shards, in order.
       cache: a folder that keeps maps; made when absent. Several processes may share it.
       digest: the shards' logical digest, as ``write_shards`` returned it.
-      on_event: told, in a sentence, when a map is built, and when a damaged one is replaced.
+      on_event: told, in a sentence, when a map is built, and when one is replaced that is damaged
+        or says something else of its tokens than the shards do.
 
     Returns:
       The map.
@@ -63,7 +64,7 @@ def token_map(
     folder = cache / f"{digest[:24]}-{header.eos_id}"
     if folder.exists():
         try:
-            return open_token_map(folder)
+            return open_map_of(header, digest, folder)
         except InputError as error:
             on_event(f"the token map is rebuilt: {error}")
             shutil.rmtree(folder)
@@ -73,7 +74,26 @@ def token_map(
         build_token_map(paths, folder, digest=digest)
     except FileExistsError:
         on_event("another process decoded the same tokens first; its map is used")
-    return open_token_map(folder)
+    return open_map_of(header, digest, folder)
+
+
+def open_map_of(header: TokenHeader, digest: str, folder: Path) -> TokenMap:
+    """Open the map in ``folder``, which must be the one of these shards.
+
+    Raises:
+      InputError: it is damaged, or it says something else of its tokens than the shards say.
+    """
+    opened = open_token_map(folder)
+    said = json.loads((folder / MANIFEST).read_text())
+    for name, expected in meaning(header, digest).items():
+        if said.get(name) != expected:
+            raise InputError(
+                f"{folder / MANIFEST} says {name} {said.get(name)!r}, expected {expected!r} as in "
+                "the token shards"
+            )
+    if set(said["files"]) != {TOKENS, OFFSETS, BYTES}:
+        raise InputError(f"{folder / MANIFEST} does not name the three files of a token map")
+    return opened
 
 
 def build_token_map(paths: Sequence[Path], folder: Path, *, digest: str) -> None:
@@ -145,13 +165,17 @@ def write_manifest(folder: Path, header: TokenHeader, digest: str) -> None:
         name: {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
         for name in (TOKENS, OFFSETS, BYTES)
     }
-    facts = {
+    facts = meaning(header, digest) | {"files": files}
+    (folder / MANIFEST).write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
+
+
+def meaning(header: TokenHeader, digest: str) -> dict[str, object]:
+    """What a manifest says of the tokens, beside the files that hold them."""
+    return {
         "format": FORMAT_VERSION,
         "digest": digest,
         "tokenizer_digest": header.tokenizer_digest,
         "vocab_size": header.vocab_size,
         "eos_id": header.eos_id,
         "dtype": str(token_dtype(header.vocab_size)),
-        "files": files,
     }
-    (folder / MANIFEST).write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")

@@ -123,6 +123,36 @@ def test_a_damaged_manifest_is_found(tmp_path, manifest):
         open_token_map(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("format", 0),
+        ("digest", "0" * 64),
+        ("tokenizer_digest", "0" * 64),
+        ("vocab_size", 299),
+        ("eos_id", 2),
+        ("dtype", "int16"),
+        ("files", {}),
+    ],
+)
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_manifest_that_says_something_else_is_not_believed(tmp_path, name, other, lost):
+    """What a map says of its tokens is what the shards say, or the map is made again."""
+    shards, events = shards_of(tmp_path, [[[2, 3]]]), []
+    path = token_map(shards.paths, tmp_path / "maps", digest=shards.digest).path
+    good = (path / "manifest.json").read_text()
+    facts = json.loads(good) | {name: other}
+    if lost:
+        del facts[name]
+    (path / "manifest.json").write_text(json.dumps(facts))
+    again = token_map(shards.paths, tmp_path / "maps", digest=shards.digest, on_event=events.append)
+    assert "rebuilt" in events[0]
+    assert str(path) in events[0]
+    assert (path / "manifest.json").read_text() == good
+    assert (again.eos_id, again.vocab_size, again.digest) == (1, 300, shards.digest)
+    assert again.tokens.dtype == np.uint16
+
+
 def test_verify_size_reads_no_byte(tmp_path):
     """The quick check passes over a flipped byte, but not over a lost one."""
     shards = shards_of(tmp_path, [[[2, 3]]])
