@@ -57,7 +57,7 @@ CASES: dict[str, Case] = {
     # Long context and large vocabulary: attention and the logits weigh more.
     "50m": Case(
         ModelConfig(vocab_size=32_000, context_length=1_024, d_model=512, n_layers=16, n_heads=8),
-        {"cpu": 2, "cuda": 32},
+        {"cpu": 2, "cuda": 16},
         {"cpu": 1, "cuda": 15},
     ),
     # Model and batch of the preset tinystories-base; a quarter of the batch on a CPU.

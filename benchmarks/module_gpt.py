@@ -227,8 +227,8 @@ def module_stepper(
     context_length: int,
     *,
     compile_model: bool = False,
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """A function that makes the next training step and returns its loss, not waited for.
+) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """A function that makes the next training step: its loss and gradient norm, not waited for.
 
     As in nanoGPT's loop: the model is compiled, autocast covers the forward pass, gradients are
     clipped by their joint norm, the schedule sets the learning rate of every step.
@@ -252,7 +252,7 @@ def module_stepper(
     )
     step = 0
 
-    def take_step(ids: Tensor, targets: Tensor) -> Tensor:
+    def take_step(ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         nonlocal step
         step += 1
         for group in optimizer.param_groups:
@@ -260,9 +260,9 @@ def module_stepper(
         with autocast:
             loss = forward(ids, targets)
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), training.max_grad_norm)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), training.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return loss.detach()
+        return loss.detach(), norm
 
     return take_step

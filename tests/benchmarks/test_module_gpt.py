@@ -68,7 +68,7 @@ def test_faithful_has_our_loss_and_gradients(feed_forward: FeedForward) -> None:
 
 @both_layers
 def test_faithful_trains_as_we_do(feed_forward: FeedForward) -> None:
-    """Eight steps in float64, clipped and with decay, have our losses within 1e-9."""
+    """Eight steps in float64, clipped and with decay, have our losses and norms within 1e-9."""
     model = replace(MODEL, feed_forward=feed_forward)
     state = init_state(model, TRAINING)
     params = map_params(Tensor.double, state.params)
@@ -81,7 +81,9 @@ def test_faithful_trains_as_we_do(feed_forward: FeedForward) -> None:
     for index in range(8):
         state, metrics = train_step(state, batch(index), model=model, training=TRAINING)
         # AdamW's first steps divide by the gradient, which enlarges differences of 1e-15 in it.
-        assert step(*batch(index)).item() == pytest.approx(metrics["loss"].item(), abs=1e-9)
+        loss, norm = step(*batch(index))
+        assert loss.item() == pytest.approx(metrics["loss"].item(), abs=1e-9)
+        assert norm.item() == pytest.approx(metrics["grad_norm"].item(), abs=1e-9)
         assert metrics["grad_norm"] > TRAINING.max_grad_norm  # or clipping was not compared
 
 
@@ -107,6 +109,6 @@ def test_nanogpt_learns() -> None:
     torch.manual_seed(0)
     training = replace(TRAINING, tokens=40 * 4 * 12)
     step = module_stepper(NanoGPT(MODEL), training, MODEL.context_length)
-    losses = [step(*batch(0)).item() for _ in range(40)]
+    losses = [step(*batch(0))[0].item() for _ in range(40)]
     assert losses[0] == pytest.approx(torch.tensor(31.0).log().item(), abs=0.1)
     assert losses[-1] < 1.5

@@ -1,0 +1,194 @@
+"""From a side to a function that makes its next training step."""
+
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmarks.batches import batches
+from benchmarks.module_gpt import FaithfulGPT, NanoGPT, module_params, module_stepper
+from benchmarks.sides import MATMUL_SIZE, Side, Work
+from flows.trainer.numerics import Numerics, resolve
+from flows.trainer.reproducible import pin
+from lmcore.errors import InputError
+from lmcore.model.init import init_params
+from lmcore.model.positions import model_rotary_tables
+from lmcore.params import flatten, map_params, unflatten
+from lmcore.training.step import TrainState, init_state, train_step
+
+
+class Outcome(NamedTuple):
+    """What a step tells, 0-d tensors that nobody has waited for."""
+
+    loss: Tensor
+    grad_norm: Tensor
+
+
+class Stepper(NamedTuple):
+    """A side, ready to step."""
+
+    step: Callable[[], Outcome]
+    n_params: int
+
+
+def build(side: Side, work: Work) -> Stepper:
+    """The parameters on the device, and the function that makes the next step.
+
+    Raises:
+      InputError: the device is not there, or see `benchmarks.batches.token_ids`.
+    """
+    if work.device == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            f"torch {torch.__version__} finds no CUDA device; measure with --device cpu"
+        )
+    set_numerics(side, work)
+    if side.kind == "matmul":
+        return matmul(work)
+    feed = batches(work)
+    return ours(side, work, feed) if side.kind == "lmcore" else theirs(side, work, feed)
+
+
+def set_numerics(side: Side, work: Work) -> None:
+    """Threads, and for our step the settings that our runs pin."""
+    if side.kind == "lmcore" and side.pinned:
+        asked = Numerics(
+            device=work.device, compile="on" if side.compile else "off", threads=work.threads
+        )
+        pin(resolve(asked, device=work.device, total_flops=0.0, micro_batch=work.batch_size))
+        return
+    torch.set_num_threads(work.threads)
+    if side.kind != "lmcore" and work.device == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32, as nanoGPT allows it
+
+
+def ours(side: Side, work: Work, feed: Iterator[tuple[Tensor, Tensor]]) -> Stepper:
+    """`train_step` as in our runs: in place, rotary tables given, compiled as a whole."""
+    model, training = work.case.model, work.training
+    state = init_state(model, training, device=work.device)
+    step: Callable[..., tuple[TrainState, dict[str, Tensor]]] = partial(
+        train_step,
+        model=model,
+        training=training,
+        rotary=model_rotary_tables(model, device=work.device),
+        in_place=True,
+    )
+    if side.compile is not None:
+        step = torch.compile(step, fullgraph=False, dynamic=False, mode=side.compile)
+    graphs = side.compile == "reduce-overhead"
+    if graphs:
+        keep_addresses(state)
+
+    def take_step() -> Outcome:
+        nonlocal state
+        if graphs:
+            torch.compiler.cudagraph_mark_step_begin()
+        state, metrics = step(state, next(feed))
+        outcome = Outcome(metrics["loss"], metrics["grad_norm"])
+        if graphs:
+            state, outcome = own_scalars(state), Outcome(*(t.clone() for t in outcome))
+        return outcome
+
+    return Stepper(take_step, sum(param.numel() for param in state.params.values()))
+
+
+def keep_addresses(state: TrainState) -> None:
+    """Promise that parameters and moments stay where they are.
+
+    Otherwise a CUDA graph copies them in every step, or is not used where inputs are written to.
+    """
+    for tensor in flatten(state).values():
+        if tensor.ndim:
+            torch._dynamo.mark_static_address(tensor)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def own_scalars(state: TrainState) -> TrainState:
+    """The state with 0-d tensors of its own: a CUDA graph's next run overwrites its results."""
+    copied = map_params(lambda t: t if t.ndim else t.clone(), flatten(state))
+    return unflatten(state, copied)
+
+
+def theirs(side: Side, work: Work, feed: Iterator[tuple[Tensor, Tensor]]) -> Stepper:
+    """A module GPT; the faithful one begins with our parameters."""
+    model, training = work.case.model, work.training
+    torch.manual_seed(work.seed)
+    if side.kind == "faithful":
+        module = FaithfulGPT(model)
+        module.load_state_dict(module_params(init_params(model, work.seed), model))
+    else:
+        module = NanoGPT(model)
+    module = module.to(work.device)
+    step = module_stepper(
+        module, training, model.context_length, compile_model=side.compile is not None
+    )
+    n_params = sum(param.numel() for param in module.parameters())
+    return Stepper(lambda: Outcome(*step(*next(feed))), n_params)
+
+
+def matmul(work: Work) -> Stepper:
+    """One large product in the precision of the training steps."""
+    size = MATMUL_SIZE[work.device]
+    dtype = torch.bfloat16 if work.training.precision == "bfloat16" else torch.float32
+    generator = torch.Generator().manual_seed(work.seed)
+    left, right = (
+        torch.randn(size, size, generator=generator).to(work.device, dtype) for _ in range(2)
+    )
+    out, zero = torch.empty_like(left), torch.zeros(())
+
+    def take_step() -> Outcome:
+        torch.mm(left, right, out=out)
+        return Outcome(zero, zero)
+
+    return Stepper(take_step, 0)
+
+
+def peak_memory_bytes(device: str) -> int:
+    """The most memory since `forget_peak`: of the process on a CPU, of tensors on a GPU."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    if sys.platform == "linux":
+        with open("/proc/self/status") as status:
+            rows = dict(line.split(":", 1) for line in status)
+        return int(rows["VmHWM"].split()[0]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def release(device: str) -> None:
+    """Leave a GPU's memory to the side whose turn comes; a CUDA graph keeps its own."""
+    if device == "cuda":
+        torch.cuda.empty_cache()
+
+
+def forget_peak(device: str) -> None:
+    """Begin a new peak, after what compiling has taken."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    elif sys.platform == "linux":
+        with open("/proc/self/clear_refs", "w") as clear:
+            clear.write("5")
+
+
+def reserved_bytes(device: str) -> int:
+    """The most that PyTorch has taken of a GPU, graphs and fragments included; 0 on a CPU."""
+    return torch.cuda.max_memory_reserved() if device == "cuda" else 0
+
+
+def facts(device: str) -> dict[str, Any]:
+    """The machine and the versions, as this process sees them."""
+    from importlib.metadata import version
+
+    from benchmarks.machine import cpu_name
+
+    name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
+    return {
+        "device": name,
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "numpy": version("numpy"),
+        "einops": version("einops"),
+    }

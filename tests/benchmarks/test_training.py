@@ -1,0 +1,115 @@
+"""``python -m benchmarks.training`` from end to end, on work that takes no time."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import rounds, training
+from benchmarks.rounds import Measured, in_turns
+from benchmarks.sides import Side, Work
+
+ROOT = Path(__file__).parents[2]
+TINY = ["--size", "tiny", "--steps", "3", "--blocks", "2", "--threads", "1"]
+
+
+def test_one_command_compares(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both sides make the same steps on the same tokens; figures are printed and written."""
+    out = tmp_path / "figures.json"
+    assert (
+        training.main([*TINY, "--mode", "eager", "--against", "faithful", "--json", str(out)]) == 0
+    )
+    (found,) = json.loads(out.read_text())
+    ours, theirs = found["rows"]
+    assert [ours["name"], theirs["name"]] == ["lmcore", "faithful"]
+    assert [len(row["block_seconds"]) for row in found["rows"]] == [2, 2]
+    assert found["work"]["tokens"] == 3 * 2 * 2 * 16
+    # After eight steps from the same parameters; float32 rounds to 1e-7.
+    assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-4)
+    assert ours["memory_bytes"] > 50e6
+    assert set(ours["ratio"]) == {"faithful"}
+    shown = capsys.readouterr().out
+    for words in ("tiny, eager", "192 tokens a side", "speed/faithful", "\nlmcore ", "\nfaithful "):
+        assert words in shown
+
+
+@pytest.mark.slow
+def test_compiled_sides_do_the_same_work(capsys: pytest.CaptureFixture[str]) -> None:
+    """Compiled, our step with and without determinism and the module agree, and all finish."""
+    assert training.main([*TINY, "--mode", "compiled", "--free", "--against", "faithful"]) == 0
+    assert "\nlmcore, free " in capsys.readouterr().out
+
+
+def test_a_side_that_fails_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason stands below the table, and the exit status is 1."""
+    facts = dict.fromkeys(("device", "python", "torch", "cuda", "numpy", "einops"), "known")
+    machine = Measured(Side("matmul"), ready={"facts": facts})
+    monkeypatch.setattr(training, "matmul_flops", lambda work: (1e9, machine))
+    text = tmp_path / "tokens.bin"
+    text.write_bytes(b"\xff\x00" * 100)
+    words = ["--mode", "eager", "--against", "faithful", "--tokens", str(text)]
+    assert training.main([*TINY, *words]) == 1
+    shown = capsys.readouterr().out
+    assert f"FAILED lmcore: {text} has the token id 255" in shown
+    assert "no side came to its end" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--size", "2m"], "'2m': choose from tiny, 1m"),
+        (["--steps", "0"], "'0': a whole number of at least 1"),
+        (["--compile-mode", "default,fast"], "'fast': choose from default, reduce-overhead"),
+    ],
+)
+def test_a_wrong_word_is_refused(
+    words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is not known is named, and what is."""
+    with pytest.raises(SystemExit):
+        training.main(words)
+    assert expected in capsys.readouterr().err
+
+
+def test_sides_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A B A B: a block of each in turn, after all have warmed up."""
+    log = []
+
+    class Recorder:
+        def __init__(self, side: Side, work: Work) -> None:
+            self.measured = Measured(side)
+
+        def __enter__(self) -> "Recorder":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            log.append("end")
+
+        def wait_until_ready(self) -> None:
+            log.append(f"ready {self.measured.side.name}")
+
+        def go(self, steps: int) -> None:
+            log.append(f"{self.measured.side.name} {steps}")
+
+    monkeypatch.setattr(rounds, "Measuring", Recorder)
+    work = Work("tiny", "cpu", 2, threads=1, warmup_steps=1, steps=3, blocks=2)
+    in_turns([Side("lmcore"), Side("faithful")], work, lambda text: None)
+    assert log == [
+        *("ready lmcore", "ready faithful"),
+        *("lmcore 3", "faithful 3", "lmcore 3", "faithful 3"),
+        *("end", "end"),
+    ]
+
+
+def test_little_is_imported() -> None:
+    """Nothing beyond torch, numpy, einops and the standard library is needed."""
+    absent = ["prefect", "pyarrow", "tyro", "pydantic", "rich", "httpx", "matplotlib"]
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent}));"
+        "import benchmarks.training, benchmarks.worker, benchmarks.steppers"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
