@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from flows.config import Execution, RunConfig
 from flows.corpora.config import SourceConfig
 from flows.corpora.http_download import shown
-from flows.formats.atomic import file_sha256
+from flows.disk.atomic import file_sha256
 from flows.progress.events import Notify
 from flows.stages import download, evaluate, pretokenize, pretrain, tokenizer
 from flows.stages.pretokenize import MapInOrder

@@ -14,7 +14,8 @@ from flows.arguments import parse
 from flows.catalog import STAGES, Context
 from flows.config import Execution, RunConfig, refuse
 from flows.corpora import config as corpora
-from flows.formats.atomic import disk_errors, new_file
+from flows.disk.atomic import new_file
+from flows.disk.errors import disk_errors
 from flows.preflight import plan, screen, stage_bytes, unanswered
 from flows.progress.events import Event, Notify
 from flows.report.collect import Report, collect

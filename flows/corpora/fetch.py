@@ -6,12 +6,10 @@ and renamed to its place.
 """
 
 import errno
-import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,12 +17,14 @@ from urllib.parse import unquote, urlsplit
 
 from flows.corpora.config import SCHEMES
 from flows.corpora.http_download import Terms, download, forget, shown, size_at, wrong_size
+from flows.disk.atomic import file_sha256
+from flows.disk.durable import sync_file, sync_folder
+from flows.disk.errors import disk_errors
 from lmcore.errors import InputError
 
 CHUNK_BYTES = 1 << 20
 # When the size is not known: four times the largest corpus named in the presets.
 MAX_BYTES = 64 << 30
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def fetch(
       >>> fetch(url, Path("b.txt"), partial=Path("b.part")).sha256[:8]
       'ba7816bf'
     """
-    with room_errors(partial, url):
+    with disk_errors(partial, f"for {shown(url)} at {partial.parent}"):
         partial.parent.mkdir(parents=True, exist_ok=True)
         if scheme_of(url, option) == "file":
             copy_file(local_path(url, option), partial, bytes_expected, option, progress)
@@ -172,9 +172,7 @@ def copy_file(
 
 def checked(partial: Path, url: str, sha256: str, n_bytes: int, option: str) -> tuple[int, str]:
     """Size and digest of what came; what is not as expected is removed."""
-    size = partial.stat().st_size
-    with partial.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    size, found = partial.stat().st_size, file_sha256(partial)
     if n_bytes and size != n_bytes:
         forget(partial)
         raise wrong_size(shown(url), size, n_bytes, option)
@@ -197,28 +195,5 @@ def publish(partial: Path, out_path: Path) -> None:
         beside = out_path.with_name(f".{out_path.name}.part")
         shutil.copyfile(partial, beside)
         os.replace(beside, out_path)
-    for path in (out_path, out_path.parent):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-@contextmanager
-def room_errors(partial: Path, url: str) -> Iterator[None]:
-    """Turn a full disk or a folder that may not be written into ``InputError``."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in NO_ROOM:
-            raise InputError(
-                f"no room for {shown(url)} at {partial.parent} ({error.strerror}); free some "
-                "space, or put the artifacts folder on another disk, and run again to go on"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise InputError(
-                f"cannot write {error.filename or partial} ({error.strerror}); give this user the "
-                "right to write there, or choose another artifacts folder"
-            ) from error
-        raise
+    sync_file(out_path)
+    sync_folder(out_path.parent)

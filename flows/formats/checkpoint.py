@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.formats.atomic import file_sha256, new_folder, sweep
+from flows.disk.atomic import file_sha256, new_folder, sweep
 from flows.formats.tensor_digest import resting
 from lmcore.errors import InputError
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flows.formats.atomic import disk_errors, new_file
+from flows.disk.atomic import new_file
+from flows.disk.errors import disk_errors
 from lmcore.errors import InputError
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from flows.formats.atomic import file_sha256
+from flows.disk.atomic import file_sha256
 from lmcore.errors import InputError
 
 TOKENS, OFFSETS, BYTES = "tokens.bin", "document_offsets.npy", "document_bytes.npy"

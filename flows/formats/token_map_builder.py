@@ -16,7 +16,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from flows.formats.atomic import disk_errors, file_sha256, new_folder, sweep
+from flows.disk.atomic import file_sha256, new_folder, sweep
+from flows.disk.errors import disk_errors
 from flows.formats.token_map import (
     BYTES,
     MANIFEST,

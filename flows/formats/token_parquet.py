@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flows.formats.atomic import new_file
+from flows.disk.atomic import new_file
 from flows.formats.token_rows import TokenDigest, TokenRows, in_groups, token_dtype
 from flows.formats.token_shards import TokenCounts, TokenHeader, TokenShards
 from lmcore.errors import InputError

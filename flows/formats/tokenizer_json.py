@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from flows.formats.atomic import new_file
+from flows.disk.atomic import new_file
 from lmcore.errors import InputError
 from lmcore.tokenizer.serial import from_json_value, to_json_value
 from lmcore.tokenizer.tokenizer import Tokenizer

@@ -5,7 +5,7 @@ from pathlib import Path
 from flows.corpora.config import ReadingConfig, SourceConfig
 from flows.corpora.fetch import fetch
 from flows.corpora.text import write_text
-from flows.formats.atomic import file_sha256
+from flows.disk.atomic import file_sha256
 from flows.progress.events import Event, Notify
 from flows.stages.product import Product
 from lmcore.synthetic.stories import stories

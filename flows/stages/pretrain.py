@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flows.formats.atomic import new_file
+from flows.disk.atomic import new_file
 from flows.formats.token_map_builder import token_map
 from flows.progress.events import Event, Notify
 from flows.stages.product import Product

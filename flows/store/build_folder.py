@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from flows.store.durable import remove_tree
+from flows.disk.durable import remove_tree
 from flows.store.layout import Layout
 from flows.store.lock import hold, hold_if_free
 

@@ -12,13 +12,12 @@ Beside these the pipeline keeps runs/ (one folder a run) and maps/ (tokens as fl
 
 import errno
 import os
-import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.disk.errors import NOT_WRITABLE, free_bytes, lack_of_room
 from lmcore.errors import InputError
 
 ROOT_FLAG = "--execution.artifacts"
@@ -105,7 +104,7 @@ class Layout:
 
     def free_bytes(self) -> int:
         """Bytes that an ordinary user can still write on the root's disk."""
-        return shutil.disk_usage(self.root).free
+        return free_bytes(self.root)
 
     def require_bytes(self, needed: int, stage: str) -> None:
         """Refuse work that cannot fit.
@@ -147,7 +146,7 @@ class Layout:
         try:
             yield
         except Exception as error:
-            lack = _lack_of_room(error)
+            lack = lack_of_room(error)
             if lack is None:
                 raise
             what, remedy = f"and {self.root} has {in_units(self.free_bytes())} left", "make room"
@@ -159,43 +158,18 @@ class Layout:
             ) from error
 
 
-_UNWRITABLE = {
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
+_UNWRITABLE = NOT_WRITABLE | {
     errno.ENOTDIR,
     errno.EEXIST,
     errno.ENAMETOOLONG,
     errno.ENOENT,
     errno.ELOOP,
 }
-
-
 _NO_ROOM = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "this user's share of the disk is full",
     errno.EFBIG: "files may not be larger here (ulimit -f, or the disk's own limit)",
 }
-# What libraries make of these errors: Rust's and pyarrow's numbers, the system's words.
-_NO_ROOM_TEXTS = {
-    number: re.compile(rf"{re.escape(os.strerror(number))}|\b(os error|errno) {number}\b", re.I)
-    for number in _NO_ROOM
-}
-_CUT_SHORT = re.compile(r"\d+ requested and \d+ written")  # numpy; it does not say why
-
-
-def _lack_of_room(error: BaseException | None) -> int | None:
-    """The errno when the error, or one behind it, is about room on the disk; else None."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
-            return error.errno
-        for number, text in _NO_ROOM_TEXTS.items():
-            if text.search(str(error)):
-                return number
-        if _CUT_SHORT.fullmatch(str(error)):
-            return errno.ENOSPC
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def in_units(n_bytes: int) -> str:

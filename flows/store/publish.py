@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from flows.store import durable, lock
+from flows.disk import durable
+from flows.store import lock
 from flows.store.build_folder import build_folder
 from flows.store.key import SHA256, Key, Request, make_key
 from flows.store.layout import ROOT_FLAG, Layout

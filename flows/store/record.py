@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flows.store.durable import means_damage, walk
+from flows.disk.durable import walk
+from flows.disk.errors import means_damage
 from flows.store.key import Key, installed_version, sha256_of_json
 
 RECORD_NAME = "record.json"

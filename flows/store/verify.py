@@ -10,11 +10,15 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from flows.store.durable import means_damage, replace, walk
+from flows.disk.atomic import file_sha256, new_file
+from flows.disk.durable import walk
+from flows.disk.errors import means_damage
 from flows.store.record import RECORD_NAME, BadRecordError, read_record
+from lmcore.errors import InputError
 
 Mode = Literal["standard", "full"]
 
@@ -154,8 +158,7 @@ def _changed_files(folder: Path, outputs: Mapping[str, Any]) -> list[str]:
     """Files whose bytes do not have their digest."""
     faults = []
     for name, output in outputs.items():
-        with open(folder / name, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = file_sha256(folder / name)
         if found != output["sha256"]:
             faults.append(f"{name} changed: sha256 is {found[:16]}…, not {output['sha256'][:16]}…")
     return faults
@@ -198,7 +201,5 @@ def _read_seal(seal: Path) -> dict[str, Any]:
 
 def _write_seal(seal: Path, content: dict[str, Any]) -> None:
     """Keep a seal; a store that we may only read is read whole each time instead."""
-    try:
-        replace(seal, json.dumps(content).encode())
-    except OSError:
-        return
+    with suppress(OSError, InputError), new_file(seal) as file:
+        file.write(json.dumps(content).encode())

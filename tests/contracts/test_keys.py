@@ -171,6 +171,7 @@ EDITS: dict[str, set[str]] = {
     "flows/corpora/http_download.py": {"download"},
     "flows/formats/token_parquet.py": {"pretokenize", "pretrain", "evaluate"},
     "flows/formats/checkpoint.py": {"pretrain"},
+    "flows/disk/errors.py": set(ALL),
     "flows/trainer/loop.py": {"pretrain"},
     "flows/trainer/scoring.py": {"evaluate"},
     "flows/trainer/lifeline.py": {"pretrain", "evaluate"},

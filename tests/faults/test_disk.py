@@ -220,7 +220,7 @@ def test_no_room_for_the_run_folder(writer, small, artifacts, monkeypatch):
     assert small(artifacts).status == 0
 
 
-MODULES = {"new_file": "formats.atomic.sync_folder", "collect": "run.collect"}
+MODULES = {"new_file": "disk.atomic.sync_folder", "collect": "run.collect"}
 
 
 @contextmanager

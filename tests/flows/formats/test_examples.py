@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import flows.corpora
+import flows.disk
 import flows.formats
 from flows.formats.checkpoint import save
 from flows.formats.token_map_builder import token_map
@@ -21,7 +22,7 @@ from lmcore.tokenizer.tokenizer import Tokenizer
 
 MODULES = [
     f"{package.__name__}.{module.name}"
-    for package in (flows.corpora, flows.formats)
+    for package in (flows.corpora, flows.disk, flows.formats)
     for module in pkgutil.iter_modules(package.__path__)
 ]
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from flows.formats.atomic import file_sha256
+from flows.disk.atomic import file_sha256
 from flows.formats.tokenizer_json import (
     load_tokenizer,
     readable_json,

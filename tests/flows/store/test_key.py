@@ -87,7 +87,7 @@ def test_stage_inputs_code_and_versions_are_in_the_key():
         {"inputs": {"text": "b" * 64}},
         {"inputs": {"words": "a" * 64}},
         {"inputs": {}},
-        {"code": ("flows.store.durable",)},
+        {"code": ("flows.store.lock",)},
         {"packages": ("numpy", "pytest")},
     ]
     digests = {make_key(dataclasses.replace(base, **change)).digest for change in changes}

@@ -1,6 +1,6 @@
 """Listing, checking and lineage."""
 
-from flows.store import durable
+from flows.disk import durable
 from flows.store.listing import artifacts, check, lineage, parents
 from flows.store.publish import produce
 from tests.flows.store.builds import overwrite, request, writing

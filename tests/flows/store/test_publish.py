@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.store import durable, layout, lock, publish, record, verify
+from flows.disk import durable
+from flows.store import layout, lock, publish, record, verify
 from flows.store.build_folder import build_folder
 from flows.store.key import Request, make_key
 from flows.store.layout import Layout

@@ -1,8 +1,7 @@
 """Files and folders that are whole or absent: written beside, synced, then renamed.
 
-A rename without a sync before it survives a crash of the program, not of the machine: cutting
-the power lost or broke thousands of renamed files that had been acknowledged; with file and
-folder synced, none. So every writer of this package goes through here.
+Every file that a run leaves goes through here, or through the build folders of the store, which
+are made of the same steps (`flows.disk.durable`).
 """
 
 import errno
@@ -17,55 +16,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from lmcore.errors import InputError
+from flows.disk.durable import sync, sync_folder, sync_tree
+from flows.disk.errors import disk_errors
 
 TEMPORARY_PREFIX = ".tmp-"
 # A folder younger than this is never swept: between making it and locking it lies a moment.
 SWEEP_AFTER_SECONDS = 60.0
-
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-
-
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the disk errors that a user can mend into ``InputError``; let the others through.
-
-    Args:
-      path: what is being written, for the message.
-
-    Raises:
-      InputError: the disk or quota is full, or the place may not be written.
-
-    Example:
-      >>> with disk_errors(Path("tokens.bin")):
-      ...     raise OSError(errno.ENOSPC, "No space left on device")
-      Traceback (most recent call last):
-      ...
-      lmcore.errors.InputError: no room to write tokens.bin (No space left on device)...
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in NO_ROOM:
-            raise InputError(
-                f"no room to write {path} ({error.strerror}); {free_bytes(path):,} bytes are free "
-                "there: free some space, or put the artifacts folder on another disk"
-            ) from error
-        if error.errno in NOT_WRITABLE:
-            raise InputError(
-                f"cannot write {path} ({error.strerror}): give this user the right to write there, "
-                "or choose another artifacts folder"
-            ) from error
-        raise
-
-
-def free_bytes(path: Path) -> int:
-    """Bytes free on the disk that holds ``path`` (which need not exist yet)."""
-    there = path.absolute()
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    return shutil.disk_usage(there).free
 
 
 @contextmanager
@@ -94,7 +50,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
             with temporary.open("xb") as file:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                sync(file.fileno())
             os.replace(temporary, path)
             sync_folder(path.parent)
     finally:
@@ -131,7 +87,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield temporary
-            sync_files(temporary)
+            sync_tree(temporary)
             rename_folder(temporary, path)
         finally:
             os.close(lock)
@@ -147,27 +103,6 @@ def rename_folder(source: Path, target: Path) -> None:
             raise FileExistsError(error.errno, "the folder exists already", str(target)) from error
         raise
     sync_folder(target.parent)
-
-
-def sync_files(folder: Path) -> None:
-    """Force every file of the folder, then the folder itself, to the disk."""
-    for file in sorted(folder.iterdir()):
-        sync_path(file)
-    sync_folder(folder)
-
-
-def sync_folder(folder: Path) -> None:
-    """Force the folder's list of names to the disk, so that a rename in it survives a crash."""
-    sync_path(folder)
-
-
-def sync_path(path: Path) -> None:
-    """fsync one file or folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sweep(folder: Path) -> list[str]:

@@ -1,11 +1,10 @@
 """Syncing, permissions and removal."""
 
-import os
 import stat
 
 import pytest
 
-from flows.store import durable
+from flows.disk import durable
 
 
 @pytest.fixture
@@ -60,17 +59,6 @@ def test_make_writable_gives_folders_back(tree):
     for folder in (tree, tree / "in", tree / "in/deep"):
         assert stat.S_IMODE(folder.stat().st_mode) & 0o700 == 0o700
     assert not (tree / "a").stat().st_mode & 0o222
-
-
-def test_replace_is_all_or_nothing(tmp_path, monkeypatch):
-    """A failed write leaves the old bytes and no draft."""
-    path = tmp_path / "seal"
-    durable.replace(path, b"old")
-    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(5, "gone")))
-    with pytest.raises(OSError, match="gone"):
-        durable.replace(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["seal"]
 
 
 def test_write_new_never_overwrites(tmp_path):

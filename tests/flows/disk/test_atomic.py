@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.formats.atomic import disk_errors, file_sha256, new_file, new_folder, sweep
+from flows.disk.atomic import file_sha256, new_file, new_folder, sweep
+from flows.disk.errors import disk_errors
 from lmcore.errors import InputError
 
 
@@ -43,6 +44,17 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         file.writelines([b"half", None])
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["facts"]
+
+
+def test_a_failed_sync_leaves_the_old_file(tmp_path, monkeypatch):
+    """What may not be on the disk does not take the name of what is."""
+    path = tmp_path / "seal"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(5, "gone")))
+    with pytest.raises(OSError, match="gone"), new_file(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["seal"]
 
 
 def test_no_room_is_the_users_to_mend(tmp_path, small_files):
@@ -139,7 +151,7 @@ def age(path, seconds=3600.0):
 def test_sweep_removes_what_a_killed_process_left(tmp_path):
     """The temporary folder of a killed process goes; foreign names and young ones stay."""
     code = (
-        "import os, sys; from pathlib import Path; from flows.formats.atomic import new_folder\n"
+        "import os, sys; from pathlib import Path; from flows.disk.atomic import new_folder\n"
         f"with new_folder(Path({str(tmp_path)!r}) / 'made') as folder:\n"
         "    (folder / 'half').touch(); os.kill(os.getpid(), 9)"
     )
