@@ -16,7 +16,7 @@ from flows.trainer.reproducible import pin
 from lmcore.errors import InputError
 from lmcore.model.init import init_params
 from lmcore.model.positions import model_rotary_tables
-from lmcore.params import flatten, map_params, unflatten
+from lmcore.params import Params, flatten, unflatten
 from lmcore.training.step import TrainState, init_state, train_step
 
 
@@ -78,8 +78,7 @@ def ours(side: Side, work: Work, feed: Iterator[tuple[Tensor, Tensor]]) -> Stepp
     if side.compile is not None:
         step = torch.compile(step, fullgraph=False, dynamic=False, mode=side.compile)
     graphs = side.compile == "reduce-overhead"
-    if graphs:
-        keep_addresses(state)
+    static = static_tensors(state) if graphs else {}
 
     def take_step() -> Outcome:
         nonlocal state
@@ -88,26 +87,32 @@ def ours(side: Side, work: Work, feed: Iterator[tuple[Tensor, Tensor]]) -> Stepp
         state, metrics = step(state, next(feed))
         outcome = Outcome(metrics["loss"], metrics["grad_norm"])
         if graphs:
-            state, outcome = own_scalars(state), Outcome(*(t.clone() for t in outcome))
+            state, outcome = beside_a_graph(state, static), Outcome(*(t.clone() for t in outcome))
         return outcome
 
     return Stepper(take_step, sum(param.numel() for param in state.params.values()))
 
 
-def keep_addresses(state: TrainState) -> None:
-    """Promise that parameters and moments stay where they are.
+def static_tensors(state: TrainState) -> Params:
+    """Parameters and moments, marked as tensors that stay where they are.
 
     Otherwise a CUDA graph copies them in every step, or is not used where inputs are written to.
     """
-    for tensor in flatten(state).values():
-        if tensor.ndim:
-            torch._dynamo.mark_static_address(tensor)  # pyright: ignore[reportAttributeAccessIssue]
+    static = {name: tensor for name, tensor in flatten(state).items() if tensor.ndim}
+    for tensor in static.values():
+        torch._dynamo.mark_static_address(tensor)  # pyright: ignore[reportAttributeAccessIssue]
+    return static
 
 
-def own_scalars(state: TrainState) -> TrainState:
-    """The state with 0-d tensors of its own: a CUDA graph's next run overwrites its results."""
-    copied = map_params(lambda t: t if t.ndim else t.clone(), flatten(state))
-    return unflatten(state, copied)
+def beside_a_graph(state: TrainState, static: Params) -> TrainState:
+    """The state for the next step: the marked tensors, and 0-d tensors of its own.
+
+    A CUDA graph's next run overwrites the results of its last one.
+    """
+    flat = flatten(state)
+    return unflatten(
+        state, {name: static[name] if name in static else flat[name].clone() for name in flat}
+    )
 
 
 def theirs(side: Side, work: Work, feed: Iterator[tuple[Tensor, Tensor]]) -> Stepper:
