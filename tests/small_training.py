@@ -121,7 +121,7 @@ def run_worker(job: Job, *import_first: str) -> subprocess.CompletedProcess[str]
     paths = os.pathsep.join([*import_first, str(ROOT)])
     return subprocess.run(
         [sys.executable, "-m", "flows.worker", str(path)],
-        env=os.environ | environment(job.numerics.threads) | {"PYTHONPATH": paths},
+        env=os.environ | environment(job.numerics.threads, job.compiled) | {"PYTHONPATH": paths},
         cwd=ROOT,
         capture_output=True,
         text=True,

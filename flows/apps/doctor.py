@@ -10,7 +10,9 @@ from flows.arguments import read_words
 from flows.progress.terminal import size
 from flows.trainer import numerics
 from flows.trainer.lifeline import CLEARED, environment
+from lmcore.planning.peak import peak_flops
 
+HALF = ("bfloat16", "float16")
 PACKAGES = ("torch", "prefect", "numpy", "pyarrow", "safetensors", "tyro")
 
 
@@ -34,6 +36,7 @@ def doctor(artifacts: str) -> list[tuple[str, str]]:
         ("memory", memory()),
         ("disk", f"{size(room(artifacts))} free"),
         ("device", device if device == "cpu" else f"{device}: {torch.cuda.get_device_name()}"),
+        *([("peak", peak(torch.cuda.get_device_name()))] if device == "cuda" else []),
         ("precision", f"{numerics.choose_precision(device)} where --training.precision is auto"),
         (
             "instructions",
@@ -84,6 +87,13 @@ def distributed(backend: str) -> str:
         return "no"
     there = {"gloo": dist.is_gloo_available, "nccl": dist.is_nccl_available}[backend]()
     return "yes" if there else "no"
+
+
+def peak(name: str) -> str:
+    """What a GPU could do at most, which a utilisation is a share of."""
+    known = {precision: peak_flops(name, precision) for precision in ("float32", *HALF)}
+    said = [f"{flops / 1e12:,.0f} TFLOP/s in {kind}" for kind, flops in known.items() if flops]
+    return ", ".join(said) or "unknown to lmcore: no utilisation is logged"
 
 
 def room(folder: str) -> int:

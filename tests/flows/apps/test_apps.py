@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows import cli
+from flows.apps import doctor
 from tests.flows.tiny_run import STAGES, TINY, Finished
 
 Lmcore = Callable[..., str]
@@ -261,3 +262,10 @@ def test_doctor_tells_what_could_change_a_bit(
     assert "ATEN_CPU_CAPABILITY=default" in found["cleared"]
     assert "MKL_CBWR=AUTO,STRICT" in said
     assert not (tmp_path / "not").exists()
+
+
+def test_doctor_says_what_a_gpu_can_do_at_most() -> None:
+    """A known GPU's peak is told for each precision that it has; of others, that it is unknown."""
+    assert doctor.peak("NVIDIA H100 80GB HBM3").startswith("67 TFLOP/s in float32, 989 TFLOP/s in")
+    assert "bfloat16" not in doctor.peak("Tesla T4")
+    assert "unknown" in doctor.peak("a GPU of next year")
