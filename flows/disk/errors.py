@@ -10,7 +10,11 @@ from pathlib import Path
 
 from lmcore.errors import InputError
 
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "this user's share of the disk is full",
+    errno.EFBIG: "files may not be larger here (ulimit -f, or the disk's own limit)",
+}
 NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 DAMAGE = frozenset(
     getattr(errno, name)
@@ -21,7 +25,7 @@ DAMAGE = frozenset(
 # What libraries make of these errors: Rust's and pyarrow's numbers, the system's words.
 _NO_ROOM_TEXTS = {
     number: re.compile(rf"{re.escape(os.strerror(number))}|\b(os error|errno) {number}\b", re.I)
-    for number in sorted(NO_ROOM)
+    for number in NO_ROOM
 }
 _CUT_SHORT = re.compile(r"\d+ requested and \d+ written")  # numpy; it does not say why
 
@@ -35,23 +39,26 @@ def disk_errors(path: Path, task: str = "") -> Iterator[None]:
       task: what there would be no room for, "to write" the path where it is not said.
 
     Raises:
-      InputError: the disk or quota is full, or the place may not be written.
+      InputError: the disk or quota is full, the file would be too large, or the place may not be
+        written.
 
     Example:
       >>> with disk_errors(Path("tokens.bin")):
       ...     raise OSError(errno.ENOSPC, "No space left on device")
       Traceback (most recent call last):
       ...
-      lmcore.errors.InputError: no room to write tokens.bin (No space left on device)...
+      lmcore.errors.InputError: no room to write tokens.bin, the disk is full; ...
     """
     try:
         yield
     except OSError as error:
         if error.errno in NO_ROOM:
+            remedy = f"{free_bytes(path):,} bytes are free there: free some space"
+            if error.errno == errno.EFBIG:
+                remedy = "raise that limit"
             raise InputError(
-                f"no room {task or f'to write {path}'} ({error.strerror}); {free_bytes(path):,} "
-                "bytes are free there: free some space, or put the artifacts folder on another "
-                "disk, and run again to go on"
+                f"no room {task or f'to write {path}'}, {NO_ROOM[error.errno]}; {remedy}, or put "
+                "the artifacts folder on another disk, and run again to go on"
             ) from error
         if error.errno in NOT_WRITABLE:
             raise InputError(

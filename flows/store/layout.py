@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.disk.errors import NOT_WRITABLE, free_bytes, lack_of_room
+from flows.disk.errors import NO_ROOM, NOT_WRITABLE, free_bytes, lack_of_room
 from lmcore.errors import InputError
 
 ROOT_FLAG = "--execution.artifacts"
@@ -153,7 +153,7 @@ class Layout:
             if lack == errno.EFBIG:
                 what, remedy = "as its file met that limit", "raise it"
             raise InputError(
-                f"{_NO_ROOM[lack]}: stage {stage} could not go on writing, {what}. Nothing already "
+                f"{NO_ROOM[lack]}: stage {stage} could not go on writing, {what}. Nothing already "
                 f"made was lost; {remedy}, or name another folder with {self.flag}, and run again"
             ) from error
 
@@ -164,11 +164,6 @@ _UNWRITABLE = NOT_WRITABLE | {
     errno.ENAMETOOLONG,
     errno.ENOENT,
     errno.ELOOP,
-}
-_NO_ROOM = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "this user's share of the disk is full",
-    errno.EFBIG: "files may not be larger here (ulimit -f, or the disk's own limit)",
 }
 
 

@@ -218,13 +218,13 @@ def test_the_wrong_file(tmp_path, get):
     assert get(url, sha256=SHA256, bytes_expected=len(DATA)).sha256 == SHA256
 
 
-def test_a_full_disk(tmp_path, get):
-    """A disk that fills up on the way is an InputError, and no file is published."""
+def test_a_file_that_may_not_grow(tmp_path, get):
+    """A limit that is met on the way is an InputError, and no file is published."""
     (tmp_path / "a").write_bytes(DATA)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(InputError, match=r"no room for .*free some space"):
+        with pytest.raises(InputError, match=r"no room for .*ulimit -f.* raise that limit"):
             get((tmp_path / "a").as_uri())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
