@@ -1,6 +1,5 @@
 """Before any work: what a run will be and cost, and whether it can fit. One screen to read."""
 
-import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from flows.config import RunConfig
 from flows.corpora.config import SourceConfig
 from flows.corpora.fetch import local_path, open_local, preflight as size_at_url
 from flows.corpora.text import GZIP_MAGIC
+from flows.disk.errors import free_bytes as free_disk_bytes
 from flows.progress.terminal import clock, count, size
 from flows.trainer.numerics import SUSTAINED_FLOPS, Resolved
 from lmcore.errors import InputError
@@ -117,7 +117,7 @@ def plan(config: RunConfig, device: str, root: Path, keep_checkpoints: int) -> O
     model = largest_model(config)
     memory_free = free_memory_bytes(device) / (1 if device == "cuda" else config.numerics.processes)
     usable = memory_free * MEMORY_SHARE
-    disk_free = free_disk_bytes(root)
+    disk_free = float(free_disk_bytes(root))
     asked, ranks = config.numerics.micro_batch, config.numerics.processes
     budget = budget_of(
         model,
@@ -210,12 +210,6 @@ def cgroup_memory() -> list[float]:
         return [float("inf") if limit == "max" else float(limit) - used]
     except (OSError, ValueError):
         return [float("inf")]
-
-
-def free_disk_bytes(folder: Path) -> float:
-    """Free bytes on the disk of a folder that may not exist yet."""
-    there = next(path for path in [folder, *folder.parents] if path.exists())
-    return float(shutil.disk_usage(there).free)
 
 
 def known_bytes(source: SourceConfig, split: str) -> int:

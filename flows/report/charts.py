@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from flows.disk.atomic import new_file
+
 
 def draw_loss(records: Sequence[Mapping], path: Path, result: Mapping) -> None:
     """Draw training and validation loss over tokens, and the corpus's floor where it is known.
@@ -34,6 +36,5 @@ def draw_loss(records: Sequence[Mapping], path: Path, result: Mapping) -> None:
     axes.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
     axes.grid(alpha=0.3, which="both")
     axes.legend()
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, format="png", metadata={"Software": None})
-    temporary.replace(path)
+    with new_file(path) as file:
+        figure.savefig(file, format="png", metadata={"Software": None})

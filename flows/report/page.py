@@ -3,12 +3,14 @@
 from pathlib import Path
 
 from flows.config import RunConfig
+from flows.disk.atomic import new_file
 from flows.report.collect import Report
 
 
 def write_page(report: Report, config: RunConfig, path: Path) -> None:
     """Write the page of a run."""
-    path.write_text(page(report, config), encoding="utf-8")
+    with new_file(path) as file:
+        file.write(page(report, config).encode())
 
 
 def page(report: Report, config: RunConfig) -> str:
