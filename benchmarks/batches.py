@@ -1,4 +1,4 @@
-"""Batches that are made on the device: token ids lie there, and windows are gathered.
+"""Batches that are made on the device, as in our runs on a GPU: the tokens lie there.
 
 So that the step is measured, and not the reading of tokens.
 
@@ -9,13 +9,15 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.sides import Work
+from lmcore.data.gather import gather_windows, signed_view
 from lmcore.errors import InputError
 
 RANDOM_TOKENS = 1 << 22
-MOST_TOKENS = 1 << 27  # of a file: half a GiB as int32
+MOST_TOKENS = 1 << 27  # of a file: a quarter of a GiB
 
 
 def batches(work: Work) -> Iterator[tuple[Tensor, Tensor]]:
@@ -36,19 +38,17 @@ def batches(work: Work) -> Iterator[tuple[Tensor, Tensor]]:
       [torch.Size([2, 16])]
     """
     length = work.case.model.context_length
-    ids = token_ids(work)
+    ids = torch.from_numpy(signed_view(token_ids(work)))
     shape = (work.total_steps, work.batch_size)
     generator = torch.Generator().manual_seed(work.seed + 1)
     starts = torch.randint(len(ids) - length, shape, generator=generator)
     ids, starts = ids.to(work.device), starts.to(work.device)
-    offsets = torch.arange(length + 1, device=work.device)
     for of_step in starts:
-        windows = ids[of_step[:, None] + offsets].long()  # [B, S + 1]
-        yield windows[:, :-1].contiguous(), windows[:, 1:].contiguous()
+        yield gather_windows(ids, of_step, length)
 
 
-def token_ids(work: Work) -> Tensor:
-    """The tokens, ``[N]`` int32 on the CPU: random ones, or the first 2^27 of a file.
+def token_ids(work: Work) -> NDArray[np.uint16]:
+    """The tokens, ``[N]``: random ones, or the first 2^27 of a file.
 
     Raises:
       InputError: the file holds no window, or ids beyond the vocabulary.
@@ -56,9 +56,8 @@ def token_ids(work: Work) -> Tensor:
     model = work.case.model
     if not work.tokens_file:
         generator = torch.Generator().manual_seed(work.seed)
-        return torch.randint(
-            model.vocab_size, (RANDOM_TOKENS,), generator=generator, dtype=torch.int32
-        )
+        ids = torch.randint(model.vocab_size, (RANDOM_TOKENS,), generator=generator)
+        return ids.numpy().astype(np.uint16)
     found = np.fromfile(work.tokens_file, dtype="<u2", count=MOST_TOKENS)
     if len(found) <= model.context_length + 1:
         raise InputError(
@@ -70,4 +69,4 @@ def token_ids(work: Work) -> Tensor:
             f"{work.tokens_file} has the token id {found.max()}: the model of size {work.size} "
             f"knows {model.vocab_size}; choose another --size, or another file for --tokens"
         )
-    return torch.from_numpy(found.astype(np.int32))
+    return found.astype(np.uint16)

@@ -1,24 +1,12 @@
-"""What the machine is, and what its vendor says it can do."""
+"""What the machine is, and how much of its memory this process has taken."""
 
-import os
 import platform
+import sys
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-# Dense bfloat16 FLOP/s of the SXM boards, from NVIDIA's data sheets (theirs count sparsity twice).
-VENDOR_FLOPS = {"H100": 989e12, "H200": 989e12}
-OTHER_BOARDS = ("PCIe", "NVL")
-
-
-def vendor_flops(name: str) -> float | None:
-    """The vendor's dense bfloat16 peak in FLOP/s; None for a device that is not in the table.
-
-    Example:
-      >>> vendor_flops("NVIDIA H100 80GB HBM3"), vendor_flops("NVIDIA H100 PCIe")
-      (989000000000000.0, None)
-    """
-    if any(board in name for board in OTHER_BOARDS):
-        return None
-    return next((flops for chip, flops in VENDOR_FLOPS.items() if chip in name), None)
+import torch
 
 
 def cpu_name() -> str:
@@ -31,8 +19,47 @@ def cpu_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def peak_memory_bytes(device: str) -> int:
+    """The most memory since `forget_peak`: of the process on a CPU, of tensors on a GPU."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    if sys.platform == "linux":
+        with open("/proc/self/status") as status:
+            rows = dict(line.split(":", 1) for line in status)
+        return int(rows["VmHWM"].split()[0]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def release(device: str) -> None:
+    """Leave a GPU's memory to the side whose turn comes; a CUDA graph keeps its own."""
+    if device == "cuda":
+        torch.cuda.empty_cache()
+
+
+def forget_peak(device: str) -> None:
+    """Begin a new peak, after what compiling has taken."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    elif sys.platform == "linux":
+        with open("/proc/self/clear_refs", "w") as clear:
+            clear.write("5")
+
+
+def reserved_bytes(device: str) -> int:
+    """The most that PyTorch has taken of a GPU, graphs and fragments included; 0 on a CPU."""
+    return torch.cuda.max_memory_reserved() if device == "cuda" else 0
+
+
+def facts(device: str) -> dict[str, Any]:
+    """The machine and the versions, as this process sees them."""
+    name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
+    return {
+        "device": name,
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "numpy": version("numpy"),
+        "einops": version("einops"),
+    }

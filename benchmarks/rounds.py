@@ -104,8 +104,7 @@ class Measuring:
 def child_environment(threads: int, cache: str) -> dict[str, str]:
     """What our training processes get, and an empty cache for compiled kernels."""
     kept = {name: value for name, value in os.environ.items() if name not in CLEARED}
-    caches = {"TORCHINDUCTOR_CACHE_DIR": cache, "TRITON_CACHE_DIR": f"{cache}/triton"}
-    return kept | environment(threads) | caches
+    return kept | environment(threads, compiled=cache)
 
 
 def in_turns(

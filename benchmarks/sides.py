@@ -28,13 +28,16 @@ class Side:
     """torch.compile's mode, or None for eager."""
     pinned: bool = True
     """Deterministic kernels, as in our runs; a module never has them."""
+    graph: bool = False
+    """Our step replayed as one CUDA graph, as with --numerics.cuda-graph."""
 
     @property
     def name(self) -> str:
         """How the table calls it."""
         mode = self.compile if self.compile not in (None, "default") else ""
+        graph = "graph" if self.graph else ""
         free = "free" if self.kind == "lmcore" and not self.pinned else ""
-        return ", ".join(word for word in (self.kind, mode, free) if word)
+        return ", ".join(word for word in (self.kind, mode, graph, free) if word)
 
 
 @dataclass(frozen=True)
@@ -90,19 +93,28 @@ def sides_of(
     mode: Mode,
     against: tuple[Kind, ...],
     compile_modes: tuple[CompileMode, ...],
-    *,
     free: bool,
+    graph: bool,
 ) -> list[Side]:
-    """Ours first, each compile mode with and without determinism, then the modules.
+    """Ours first, then the modules.
+
+    Args:
+      mode: of all sides.
+      against: the modules.
+      compile_modes: of ours, where the mode is compiled.
+      free: ours also without determinism.
+      graph: ours also as a CUDA graph, unless the compile mode makes one itself.
 
     Example:
-      >>> [side.name for side in sides_of("compiled", ("faithful",), ("default",), free=True)]
+      >>> sides = sides_of("compiled", ("faithful",), ("default",), free=True, graph=False)
+      >>> [side.name for side in sides]
       ['lmcore', 'lmcore, free', 'faithful']
     """
     compiles = compile_modes if mode == "compiled" else (None,)
     ours = [
-        Side("lmcore", compile=compile_mode, pinned=pinned)
+        Side("lmcore", compile=compile_mode, pinned=pinned, graph=graphed)
         for compile_mode in compiles
+        for graphed in ((False, True) if graph and compile_mode != "reduce-overhead" else (False,))
         for pinned in ((True, False) if free else (True,))
     ]
     theirs: CompileMode | None = "default" if mode == "compiled" else None

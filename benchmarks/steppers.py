@@ -1,9 +1,8 @@
 """From a side to a function that makes its next training step."""
 
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from benchmarks.batches import batches
 from benchmarks.module_gpt import FaithfulGPT, NanoGPT, module_params, module_stepper
 from benchmarks.sides import MATMUL_SIZE, Side, Work
+from flows.trainer.graphed import graph_step
 from flows.trainer.numerics import Numerics, resolve
 from flows.trainer.reproducible import pin
 from lmcore.errors import InputError
@@ -65,7 +65,7 @@ def set_numerics(side: Side, work: Work) -> None:
 
 
 def ours(side: Side, work: Work, feed: Iterator[tuple[Tensor, Tensor]]) -> Stepper:
-    """`train_step` as in our runs: in place, rotary tables given, compiled as a whole."""
+    """`train_step` as in our runs: in place, rotary tables given, compiled as a whole, recorded."""
     model, training = work.case.model, work.training
     state = init_state(model, training, device=work.device)
     step: Callable[..., tuple[TrainState, dict[str, Tensor]]] = partial(
@@ -77,6 +77,8 @@ def ours(side: Side, work: Work, feed: Iterator[tuple[Tensor, Tensor]]) -> Stepp
     )
     if side.compile is not None:
         step = torch.compile(step, fullgraph=False, dynamic=False, mode=side.compile)
+    if side.graph:
+        step = graph_step(step)
     graphs = side.compile == "reduce-overhead"
     static = static_tensors(state) if graphs else {}
 
@@ -147,53 +149,3 @@ def matmul(work: Work) -> Stepper:
         return Outcome(zero, zero)
 
     return Stepper(take_step, 0)
-
-
-def peak_memory_bytes(device: str) -> int:
-    """The most memory since `forget_peak`: of the process on a CPU, of tensors on a GPU."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    if sys.platform == "linux":
-        with open("/proc/self/status") as status:
-            rows = dict(line.split(":", 1) for line in status)
-        return int(rows["VmHWM"].split()[0]) * 1024
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def release(device: str) -> None:
-    """Leave a GPU's memory to the side whose turn comes; a CUDA graph keeps its own."""
-    if device == "cuda":
-        torch.cuda.empty_cache()
-
-
-def forget_peak(device: str) -> None:
-    """Begin a new peak, after what compiling has taken."""
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    elif sys.platform == "linux":
-        with open("/proc/self/clear_refs", "w") as clear:
-            clear.write("5")
-
-
-def reserved_bytes(device: str) -> int:
-    """The most that PyTorch has taken of a GPU, graphs and fragments included; 0 on a CPU."""
-    return torch.cuda.max_memory_reserved() if device == "cuda" else 0
-
-
-def facts(device: str) -> dict[str, Any]:
-    """The machine and the versions, as this process sees them."""
-    from importlib.metadata import version
-
-    from benchmarks.machine import cpu_name
-
-    name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
-    return {
-        "device": name,
-        "python": sys.version.split()[0],
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "numpy": version("numpy"),
-        "einops": version("einops"),
-    }

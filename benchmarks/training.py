@@ -8,11 +8,12 @@ from typing import Any, NamedTuple, get_args
 
 from benchmarks.cases import CASES
 from benchmarks.figures import as_values, differences, rows, table
-from benchmarks.machine import cores, vendor_flops
 from benchmarks.rounds import Measured, in_turns, matmul_flops
 from benchmarks.sides import MATMUL_SIZE, CompileMode, Mode, Work, sides_of
+from flows.trainer.numerics import available_cores
 from lmcore.errors import InputError
 from lmcore.model.counts import count_params, training_flops
+from lmcore.planning.peak import peak_flops
 
 WARMUP_STEPS = {"cpu": 2, "cuda": 10}
 BLOCKS = {"cpu": 5, "cuda": 10}
@@ -25,7 +26,8 @@ def main(words: list[str] | None = None) -> int:
     product, machine = matmul_flops(works[0])
     if machine.failed:
         raise InputError(f"nothing can be measured on --device {asked.device}: {machine.failed}")
-    peak = Peak(product, machine.ready["facts"])
+    facts = machine.ready["facts"]
+    peak = Peak(product, peak_flops(facts["device"], works[0].training.precision), facts)
     found = [compare(work, mode, peak, asked) for work in works for mode in asked.mode]
     if asked.json:
         Path(asked.json).write_text(json.dumps(found, indent=2) + "\n")
@@ -44,6 +46,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     add("--device", choices=["cpu", "cuda"], default="cpu")
     add("--against", type=names("faithful", "nanogpt"), default=["faithful", "nanogpt"])
     add("--free", action="store_true", help="also time our step without deterministic kernels")
+    add("--cuda-graph", dest="graph", action="store_true", help="also time it as a CUDA graph")
     add(
         "--compile-mode",
         type=names(*get_args(CompileMode)),
@@ -54,11 +57,14 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     add("--blocks", type=positive, default=0, help="blocks of each side, taken in turns")
     add("--warmup", type=positive, default=0, help="steps before the clock runs")
     add("--batch-size", type=positive, default=0, help="sequences in a step")
-    add("--threads", type=positive, default=cores(), help="CPU threads of each process")
+    add("--threads", type=positive, default=available_cores(), help="CPU threads of each process")
     add("--tokens", default="", help="a file of little-endian uint16 ids; random ids without it")
     add("--together", action="store_true", help="start and compile all sides at once")
     add("--json", default="", help="where to write the figures")
-    return parser.parse_args(words)
+    asked = parser.parse_args(words)
+    if asked.graph and asked.device != "cuda":
+        parser.error("--cuda-graph: only CUDA has such graphs; pass --device cuda too")
+    return asked
 
 
 def names(*known: str):
@@ -98,21 +104,18 @@ def work_of(size: str, asked: argparse.Namespace) -> Work:
 
 
 class Peak(NamedTuple):
-    """What the machine is, and the FLOP/s of a large matrix product on it."""
+    """What the machine is, and what it can do at most, in FLOP/s."""
 
     matmul: float
+    vendor: float | None
+    """What the vendor says; None where that is not known."""
     facts: dict[str, Any]
-
-    @property
-    def vendor(self) -> float | None:
-        """The vendor's figure, where the table has one."""
-        return vendor_flops(self.facts["device"])
 
 
 def compare(work: Work, mode: Mode, peak: Peak, asked: argparse.Namespace) -> dict[str, Any]:
     """Measure one case in one mode, and print it."""
     print("\n" + heading(work, mode, peak), flush=True)
-    sides = sides_of(mode, tuple(asked.against), tuple(asked.compile_mode), free=asked.free)
+    sides = sides_of(mode, tuple(asked.against), tuple(asked.compile_mode), asked.free, asked.graph)
     measured = in_turns(sides, work, say, together=asked.together)
     found = rows(measured, work, peak.matmul, peak.vendor)
     unlike = differences(measured, work.training.precision)
@@ -124,7 +127,7 @@ def compare(work: Work, mode: Mode, peak: Peak, asked: argparse.Namespace) -> di
     return {
         "size": work.size,
         "mode": mode,
-        "facts": peak.facts | {"cores": cores(), "threads": work.threads},
+        "facts": peak.facts | {"cores": available_cores(), "threads": work.threads},
         "work": vars(work) | {"tokens": work.steps * work.blocks * work.tokens_of_step},
         "matmul_flops": peak.matmul,
         "vendor_flops": peak.vendor,
@@ -151,7 +154,8 @@ def heading(work: Work, mode: Mode, peak: Peak) -> str:
     return "\n".join(
         (
             f"{work.size}, {mode}",
-            f"machine   {facts['device']}; {cores()} cores, {work.threads} threads a process",
+            f"machine   {facts['device']}; {available_cores()} cores, "
+            f"{work.threads} threads a process",
             f"versions  Python {facts['python']}, torch {facts['torch']}{cuda}, "
             f"numpy {facts['numpy']}, einops {facts['einops']}",
             f"model     {params.non_embedding:,} parameters and {params.embedding:,} in the "

@@ -5,7 +5,7 @@ from importlib import import_module
 
 import pytest
 
-MODULES = ["batches", "cases", "figures", "machine", "module_gpt", "sides"]
+MODULES = ["batches", "cases", "figures", "module_gpt", "sides"]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import rounds, training
 from benchmarks.rounds import Measured, in_turns
-from benchmarks.sides import Side, Work
+from benchmarks.sides import CompileMode, Side, Work, sides_of
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--size", "tiny", "--steps", "3", "--blocks", "2", "--threads", "1"]
@@ -63,6 +63,7 @@ def test_a_side_that_fails_is_told(
     [
         (["--size", "2m"], "'2m': choose from tiny, 1m"),
         (["--steps", "0"], "'0': a whole number of at least 1"),
+        (["--cuda-graph"], "--cuda-graph: only CUDA has such graphs"),
         (["--compile-mode", "default,fast"], "'fast': choose from default, reduce-overhead"),
     ],
 )
@@ -73,6 +74,20 @@ def test_a_wrong_word_is_refused(
     with pytest.raises(SystemExit):
         training.main(words)
     assert expected in capsys.readouterr().err
+
+
+def test_every_variant_of_ours_is_a_side() -> None:
+    """Compile modes, graphs and freedom are combined, but no graph is made of a graph."""
+    modes: tuple[CompileMode, ...] = ("default", "reduce-overhead")
+    sides = sides_of("compiled", ("faithful", "nanogpt"), modes, free=True, graph=True)
+    assert [side.name for side in sides] == [
+        *("lmcore", "lmcore, free", "lmcore, graph", "lmcore, graph, free"),
+        *("lmcore, reduce-overhead", "lmcore, reduce-overhead, free"),
+        *("faithful", "nanogpt"),
+    ]
+    eager = sides_of("eager", ("faithful",), modes, free=False, graph=True)
+    assert [side.name for side in eager] == ["lmcore", "lmcore, graph", "faithful"]
+    assert {side.compile for side in eager} == {None}
 
 
 def test_sides_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
