@@ -10,7 +10,8 @@ from flows.corpora.config import SourceConfig
 from flows.corpora.fetch import local_path, open_local, preflight as size_at_url
 from flows.corpora.text import GZIP_MAGIC
 from flows.disk.errors import free_bytes as free_disk_bytes
-from flows.progress.terminal import clock, count, size
+from flows.disk.units import size
+from flows.progress.terminal import clock, count
 from flows.trainer.numerics import SUSTAINED_FLOPS, Resolved
 from lmcore.errors import InputError
 from lmcore.model.config import ModelConfig

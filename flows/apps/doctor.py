@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from flows.arguments import read_words
-from flows.progress.terminal import size
+from flows.disk.units import size
 from flows.trainer import numerics
 from flows.trainer.lifeline import CLEARED, environment
 from lmcore.planning.peak import peak_flops

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.arguments import read_words
-from flows.progress.terminal import size
+from flows.disk.units import size
 from flows.runs_folder import STAGE_NAMES, RunFolder, all_runs
 from flows.store.listing import artifacts, lineage, parents
 

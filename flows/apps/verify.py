@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.arguments import read_words
-from flows.progress.terminal import size
+from flows.disk.units import size
 from flows.store.listing import artifacts, check
 from lmcore.errors import InputError
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from flows.disk.atomic import new_file
 from lmcore.errors import InputError
 
 if TYPE_CHECKING:
@@ -201,9 +202,8 @@ def settle(file: Any, partial: Path, url: str, version: str) -> int:
 def note(partial: Path, url: str, version: str, synced: int) -> None:
     """Write what the partial file is, beside it."""
     facts = {"url": hashlib.sha256(url.encode()).hexdigest(), "version": version, "synced": synced}
-    new = notes(partial).with_suffix(".new")
-    new.write_text(json.dumps(facts))
-    os.replace(new, notes(partial))
+    with new_file(notes(partial)) as file:
+        file.write(json.dumps(facts).encode())
 
 
 def notes(partial: Path) -> Path:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.disk.units import size
 from lmcore.errors import InputError
 
 NO_ROOM = {
@@ -53,7 +54,7 @@ def disk_errors(path: Path, task: str = "") -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in NO_ROOM:
-            remedy = f"{free_bytes(path):,} bytes are free there: free some space"
+            remedy = f"{size(free_bytes(path))} are free there: free some space"
             if error.errno == errno.EFBIG:
                 remedy = "raise that limit"
             raise InputError(

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
+from flows.disk.units import size
 from flows.progress.events import Event
 
 PLAIN_LINE_EVERY_SECONDS = 10.0
@@ -148,20 +149,6 @@ def summary(stage: str, facts: dict) -> str:
     if stage == "evaluate":
         return f"loss {facts['loss']:.4f}, {facts['bits_per_byte']:.4f} bits per byte"
     return ""
-
-
-def size(n_bytes: float) -> str:
-    """Bytes for people, in powers of 1,000.
-
-    Example:
-      >>> size(999), size(12_300_000), size(999_999_999)
-      ('999 B', '12.3 MB', '1.0 GB')
-    """
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if n_bytes < 999.95 or unit == "TB":  # what rounds to 1,000 is one of the next unit
-            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
-        n_bytes /= 1000
-    raise AssertionError
 
 
 def count(n: float) -> str:

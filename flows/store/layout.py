@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.disk.errors import NO_ROOM, NOT_WRITABLE, free_bytes, lack_of_room
+from flows.disk.units import size
 from lmcore.errors import InputError
 
 ROOT_FLAG = "--execution.artifacts"
@@ -115,8 +116,8 @@ class Layout:
         free = self.free_bytes()
         if free < needed:
             raise InputError(
-                f"the disk of {self.root} has {in_units(free)} free and the stage {stage} needs "
-                f"{in_units(needed)}: make room, or name another folder with {self.flag}"
+                f"the disk of {self.root} has {size(free)} free and the stage {stage} needs "
+                f"{size(needed)}: make room, or name another folder with {self.flag}"
             )
 
     @contextmanager
@@ -149,7 +150,7 @@ class Layout:
             lack = lack_of_room(error)
             if lack is None:
                 raise
-            what, remedy = f"and {self.root} has {in_units(self.free_bytes())} left", "make room"
+            what, remedy = f"and {self.root} has {size(self.free_bytes())} left", "make room"
             if lack == errno.EFBIG:
                 what, remedy = "as its file met that limit", "raise it"
             raise InputError(
@@ -165,20 +166,3 @@ _UNWRITABLE = NOT_WRITABLE | {
     errno.ENOENT,
     errno.ELOOP,
 }
-
-
-def in_units(n_bytes: int) -> str:
-    """Bytes as a person reads them, in powers of 1,000.
-
-    Example:
-      >>> in_units(1_234_567), in_units(12)
-      ('1.2 MB', '12 B')
-    """
-    if n_bytes < 1000:
-        return f"{n_bytes} B"
-    value, unit = n_bytes / 1000, "kB"
-    for larger in ("MB", "GB", "TB", "PB", "EB"):
-        if value < 999.95:  # what rounds to 1000.0 is one of the next
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.1f} {unit}"

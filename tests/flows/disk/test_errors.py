@@ -13,8 +13,8 @@ from lmcore.errors import InputError
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (errno.ENOSPC, r"the disk is full; [\d,]+ bytes are free there: free some space"),
-        (errno.EDQUOT, r"share of the disk is full; [\d,]+ bytes are free there: free some space"),
+        (errno.ENOSPC, r"the disk is full; [\d.]+ .?B are free there: free some space"),
+        (errno.EDQUOT, r"share of the disk is full; [\d.]+ .?B are free there: free some space"),
         (errno.EFBIG, r"ulimit -f.*; raise that limit"),
     ],
 )

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from flows.store.layout import Layout, in_units
+from flows.store.layout import Layout
 from lmcore.errors import InputError
 
 
@@ -127,12 +127,3 @@ def test_quarantine_names_are_never_taken(root):
         target = layout.free_quarantine("demo", "0" * 64)
         assert target.name == f"demo-{'0' * 16}-{n}"
         target.mkdir()
-
-
-@pytest.mark.parametrize(
-    ("n_bytes", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_960, "1.0 MB"), (2_500_000_000, "2.5 GB")],
-)
-def test_bytes_are_read_by_people(n_bytes, text):
-    """Sizes have one decimal and never four digits."""
-    assert in_units(n_bytes) == text
