@@ -7,7 +7,8 @@ tmp/<stage>-<key16>-…/        a build in progress
 locks/<stage>-<key16>.lock    held while an artifact is built
 quarantine/<stage>-<key16>-<n>/  an artifact that did not verify, kept for inspection
 
-Beside these the pipeline keeps runs/ (one folder a run) and maps/ (tokens as flat memory maps).
+Beside these the pipeline keeps runs/ (one folder a run), maps/ (tokens as flat memory maps) and
+compiled/ (what torch compiled).
 """
 
 import errno
@@ -29,6 +30,7 @@ Everything in this folder was made by the pipeline and can be made again.
 store/       results, each with a record.json that says what made it; read-only
 runs/        one folder a run, pointing into the store
 maps/        tokens of the store once more, as training reads them; delete them when nothing runs
+compiled/    what torch compiled for this machine; delete it when nothing runs
 work/        what an unfinished stage goes on from
 quarantine/  results that did not match their record; look at them, or delete them
 tmp/ locks/ seals/  housekeeping
