@@ -10,7 +10,9 @@ import platform
 import shutil
 import sys
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
+from sysconfig import get_path
 from typing import Literal
 
 from lmcore.errors import InputError
@@ -133,10 +135,30 @@ def choose_precision(device: str) -> Precision:
 
 
 def compile_pays(device: str, total_flops: float) -> bool:
-    """Whether a run of ``total_flops`` is long enough, and a compiler there, to compile for."""
-    if device == "cpu" and not compiler():
+    """Whether a run of ``total_flops`` is long enough, and the means there, to compile for."""
+    if missing_for_compiling(device):
         return False
     return total_flops / SUSTAINED_FLOPS[device] > COMPILE_PAYS_AFTER_SECONDS[device]
+
+
+def missing_for_compiling(device: str) -> str:
+    """What torch.compile needs for the device and this machine lacks, in words; "" for nothing."""
+    if device == "cpu":
+        return "" if compiler() else "a C++ compiler (g++ or clang++)"
+    if device != "cuda":
+        return ""
+    needs = {  # Triton builds the launchers of its kernels from C
+        "Triton": find_spec("triton"),
+        "a C compiler (gcc or clang)": c_compiler(),
+        "Python's C headers": (Path(get_path("include")) / "Python.h").exists(),
+    }
+    return ", ".join(name for name, there in needs.items() if not there)
+
+
+def c_compiler() -> str | None:
+    """The C compiler that Triton would call."""
+    wanted = [os.environ.get("CC", ""), "gcc", "clang"]
+    return next((found for name in wanted if name and (found := shutil.which(name))), None)
 
 
 def compiler() -> str | None:
@@ -149,11 +171,17 @@ def resolve(numerics: Numerics, *, device: str, total_flops: float, micro_batch:
     """Choose what was left to choose, from the total work of the run.
 
     Raises:
-      InputError: a CUDA graph was asked for, and the device is another.
+      InputError: compiling was asked for, and something for it is missing; or a CUDA graph, and the
+        device is another.
     """
     from importlib.metadata import version
 
     wanted = {"on": True, "off": False, "auto": compile_pays(device, total_flops)}
+    if numerics.compile == "on" and (missing := missing_for_compiling(device)):
+        raise InputError(
+            f"--numerics.compile is on and this machine lacks {missing}, which torch.compile needs "
+            f"for {device}: install it, or pass --numerics.compile off"
+        )
     graph = {"on": True, "off": False, "auto": device == "cuda" and numerics.processes == 1}
     if numerics.cuda_graph == "on" and device != "cuda":
         raise InputError(

@@ -84,8 +84,9 @@ def test_more_threads_than_cores_are_not_followed() -> None:
         settle(recorded, NOW, Numerics(), allow_drift=False)
 
 
-def test_resolve_leaves_nothing_open() -> None:
+def test_resolve_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every automatic choice becomes a value: threads share the cores, micro-batches fit."""
+    monkeypatch.setattr(numerics, "compiler", lambda: "/usr/bin/c++")
     found = resolve(Numerics(processes=2), device="cpu", total_flops=1e9, micro_batch=8)
     assert (found.threads, found.micro_batch, found.compile, found.processes) == (2, 8, False, 2)
     said = Numerics(threads=3, micro_batch=2, compile="on")
@@ -129,8 +130,24 @@ def test_compiling_waits_for_long_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not numerics.compile_pays("cpu", long / 1.1)
     monkeypatch.setattr(numerics, "compiler", lambda: None)
     assert not numerics.compile_pays("cpu", long)
-    assert numerics.compile_pays("cuda", 1e18)
     assert not numerics.compile_pays("mps", 1e30)
+
+
+def test_compiling_for_a_gpu_needs_a_c_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without what Triton needs a long run stays eager; asked for, compiling says what it lacks."""
+    work = {"device": "cuda", "total_flops": 1e18, "micro_batch": 8}
+    monkeypatch.setattr(numerics, "accelerator", lambda device: device)
+    monkeypatch.setattr(numerics, "find_spec", lambda name: name)
+    monkeypatch.setattr(numerics, "get_path", lambda name: "/nowhere")
+    monkeypatch.setattr(numerics, "c_compiler", lambda: None)
+    assert not resolve(Numerics(), **work).compile
+    missing = r"lacks a C compiler \(gcc or clang\), Python's C headers.*--numerics.compile off"
+    with pytest.raises(InputError, match=missing):
+        resolve(Numerics(compile="on"), **work)
+    monkeypatch.undo()
+    monkeypatch.setattr(numerics, "missing_for_compiling", lambda device: "")
+    monkeypatch.setattr(numerics, "accelerator", lambda device: device)
+    assert resolve(Numerics(), **work).compile
 
 
 def test_compiler_is_the_one_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
