@@ -77,7 +77,9 @@ def new_job(folder: Path, device: str = "cpu", **settings: Any) -> Job:
     write_map(tokens["valid"], 6, seed=2)
     job = Job(
         stage="pretrain",
-        model=ModelConfig(vocab_size=VOCAB_SIZE, context_length=32, d_model=32, n_heads=2),
+        model=ModelConfig(
+            vocab_size=VOCAB_SIZE, context_length=32, d_model=32, n_layers=2, n_heads=2
+        ),
         training=TrainingConfig(
             tokens=12 * 4 * 32, batch_size=4, warmup_steps=2, validate_every=6, precision="float32"
         ),
@@ -114,19 +116,30 @@ def evaluation_of(job: Job) -> Job:
     return replace(job, stage="evaluate", weights=weights, tokenizer=str(path), settings=settings)
 
 
-def run_worker(job: Job, *import_first: str) -> subprocess.CompletedProcess[str]:
-    """The training process of a job, as the pipeline starts it, to its end."""
+def start_worker(job: Job, *import_first: str) -> subprocess.Popen[str]:
+    """The training process of a job, as the pipeline starts it."""
     path = Path(job.work_dir) / f"{job.stage}.json"
     write_job(job, path)
     paths = os.pathsep.join([*import_first, str(ROOT)])
-    return subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "-m", "flows.worker", str(path)],
         env=os.environ | environment(job.numerics.threads, job.compiled) | {"PYTHONPATH": paths},
         cwd=ROOT,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=False,
     )
+
+
+def run_worker(job: Job, *import_first: str) -> None:
+    """The training process of a job, to its end."""
+    finish(start_worker(job, *import_first))
+
+
+def finish(worker: subprocess.Popen[str]) -> None:
+    """Wait for a worker, which succeeds."""
+    said, _ = worker.communicate()
+    assert worker.returncode == 0, said[-4000:]
 
 
 def result_of(job: Job) -> dict[str, Any]:
