@@ -43,7 +43,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 # After Ctrl-C Prefect writes down how the run ended and stops its server, which takes it 2 to 9
 # seconds on a busy machine; the run's own work ends in less than one.
-LAST_WORDS_SECONDS = 2.0
+LAST_WORDS_SECONDS = 1.0
 MAX_LAUNCHES = 2  # Prefect itself launches a server that fails at its start for ever
 
 

@@ -15,17 +15,17 @@ STEPS = 20  # of the small run, a checkpoint every 5
 @pytest.fixture
 def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Let training break down right before a step, as a killed process does; 0 lets it be."""
-    from flows.trainer.loop import Run
+    from flows.trainer.feed import HostFeed
 
-    take_batch = Run.batch
+    take_batch = HostFeed.batch
 
     def set_step(step: int) -> None:
-        def batch(self: Run, index: int):
+        def batch(self: HostFeed, index: int):
             if index + 1 == step:
                 raise KeyboardInterrupt
             return take_batch(self, index)
 
-        monkeypatch.setattr(Run, "batch", batch)
+        monkeypatch.setattr(HostFeed, "batch", batch)
 
     return set_step
 
@@ -177,12 +177,12 @@ def test_a_process_killed_for_want_of_memory_is_named(small, tmp_path, monkeypat
 
 def test_a_bug_in_the_training_process_shows_its_traceback(small, tmp_path, monkeypatch):
     """What the user cannot mend is no neat line: the report must hold what a developer needs."""
-    from flows.trainer.loop import Run
+    from flows.trainer.feed import HostFeed
 
     def batch(self, index):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(Run, "batch", batch)
+    monkeypatch.setattr(HostFeed, "batch", batch)
     ended = small(tmp_path / "artifacts")
     assert ended.status == 1
     assert "Traceback" in ended.err
