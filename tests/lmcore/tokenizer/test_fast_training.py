@@ -1,16 +1,28 @@
 """The fast trainer, against the definition."""
 
+import heapq
 import warnings
+from collections import Counter, defaultdict
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from lmcore.errors import InputError
+from lmcore.synthetic.stories import stories
 from lmcore.tokenizer import fast_training
-from lmcore.tokenizer.bpe import VocabularyNotFilled, train_by_definition
-from lmcore.tokenizer.fast_training import train_bpe
+from lmcore.tokenizer.bpe import (
+    VocabularyNotFilled,
+    first_vocab,
+    merge_pair,
+    train_by_definition,
+)
+from lmcore.tokenizer.fast_training import merge_words, train_bpe
+from lmcore.tokenizer.word_counts import count_words
 from tests.strategies import patterns, small_corpora, special_token_sets
+
+DATA = Path(__file__).parents[4] / "shared" / "data"
 
 
 def quietly(train, *args, **kwargs):
@@ -22,30 +34,131 @@ def quietly(train, *args, **kwargs):
     return vocab, list(merges.items()), len(said)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(
     small_corpora,
     st.integers(0, 60),
     special_token_sets,
     patterns,
     st.sampled_from([1, 2, 9, 2000]),
+    st.sampled_from([1, 64]),
 )
-@example(["aaaaaaa", "aaaa aaa"], 9, (), "none", 1)
-@example(["abcbc" * 3, "bcabc", "abc" * 4], 20, (), "none", 1)
-def test_merges_equal_those_of_the_definition(texts, n_merges, special, pattern, epoch):
-    """On any corpus, vocabulary, merges and their order are the oracle's, in long and short epochs.
+@example(["aaaaaaa", "aaaa aaa"], 9, (), "none", 2000, 64)
+@example(["abcbc" * 3, "bcabc", "abc" * 4], 20, (), "none", 2000, 64)
+def test_merges_equal_those_of_the_definition(texts, n_merges, special, pattern, batch, share):
+    """On any corpus, vocabulary, merges and their order are the oracle's, in batches of any length.
 
-    Every count, tie and overlap is decided by the oracle; epochs of one pair make each step pack
-    the words and count again.
+    Every count, tie and overlap is decided by the oracle; batches of one pair merge as the
+    definition does, long ones take all that they may.
     """
     vocab_size = 256 + len(special) + n_merges
-    usual = fast_training.PAIRS_IN_EPOCH
-    try:
-        fast_training.PAIRS_IN_EPOCH = epoch
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast_training, "SMALLEST_BATCH", batch)
+        patch.setattr(fast_training, "LARGEST_BATCH", batch)
+        patch.setattr(fast_training, "WATCHED_SHARE", share)
         fast = quietly(train_bpe, texts, vocab_size, special, pattern=pattern)
-    finally:
-        fast_training.PAIRS_IN_EPOCH = usual
     assert fast == quietly(train_by_definition, texts, vocab_size, special, pattern=pattern)
+
+
+def merges_by_heap(words: dict[bytes, int], n_merges: int) -> list[tuple[bytes, bytes]]:
+    """An independent trainer: counts kept up to date word by word, a heap with stale entries."""
+
+    class Greatest(tuple):
+        def __lt__(self, other):
+            return tuple.__gt__(self, other)
+
+    parts = [[word[i : i + 1] for i in range(len(word))] for word in words]
+    times = list(words.values())
+    counts: Counter = Counter()
+    homes = defaultdict(set)
+    for place, word in enumerate(parts):
+        for pair in pairwise(word):
+            counts[pair] += times[place]
+            homes[pair].add(place)
+    heap = [Greatest((count, pair)) for pair, count in counts.items()]
+    heapq.heapify(heap)
+    merges: list[tuple[bytes, bytes]] = []
+    while heap and len(merges) < n_merges:
+        count, pair = heapq.heappop(heap)
+        if counts[pair] != count or not count:
+            continue
+        merges.append(pair)
+        changed = set()
+        for place in homes.pop(pair):
+            for old in pairwise(parts[place]):
+                counts[old] -= times[place]
+                changed.add(old)
+            parts[place] = list(merge_pair(tuple(parts[place]), pair))
+            for new in pairwise(parts[place]):
+                counts[new] += times[place]
+                homes[new].add(place)
+                changed.add(new)
+        for other in changed:
+            heapq.heappush(heap, Greatest((counts[other], other)))
+    return merges
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.dictionaries(
+        st.text("abcd", min_size=1, max_size=12).map(str.encode),
+        st.integers(1, 3) | st.integers(1 << 32, 1 << 40),
+        max_size=60,
+    )
+)
+def test_merges_equal_those_of_a_heap(words):
+    """Another algorithm makes the same merges, with counts past 2**32 as with small ones."""
+    vocab = list(first_vocab(()))
+    merges = merge_words(words, vocab, 10_000, lambda size: None)
+    assert list(merges) == merges_by_heap(words, 10_000)
+    assert vocab[256:] == list(merges.values())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 3_001,
+        "ab" * 1_500,
+        "aab" * 700 + "aba" * 700,
+        " \n\t" * 700,
+        "abc" * 300 + "bcbc" * 200 + "cab" * 100,
+        " ".join(chr(c) * 2 for c in range(0x20, 0x800)),
+    ],
+    ids=["one letter", "abab", "aab", "white space", "same bytes", "code points"],
+)
+@pytest.mark.parametrize("pattern", ["gpt2", "none"])
+def test_adversarial_texts_merge_as_by_heap(text, pattern):
+    """Runs, overlaps, ambiguous bytes and rare code points are merged as another algorithm does."""
+    words = count_words([text], pattern)
+    vocab = list(first_vocab(()))
+    merges = merge_words(words, vocab, 600, lambda size: None)
+    assert list(merges) == merges_by_heap(words, len(merges))
+
+
+def test_stories_merge_as_by_heap():
+    """On text with a word's frequencies, where batches are long, the merges are the same."""
+    words = count_words(stories(seed=1, start=0, count=150))
+    merges = merge_words(words, list(first_vocab(())), 1_056, lambda size: None)
+    assert len(merges) == 800
+    assert list(merges) == merges_by_heap(words, 800)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tinystories_valid_100kb.txt",
+        pytest.param("tinystories_train_2mb.txt", marks=pytest.mark.slow),
+        pytest.param("udhr_multilingual_6mb.txt", marks=pytest.mark.slow),
+    ],
+)
+def test_real_text_merges_as_by_heap(name):
+    """On stories, and on hundreds of languages, another algorithm makes the same merges."""
+    path = DATA / name
+    if not path.exists():
+        pytest.skip(f"{path} is not here: it is real text that the project does not carry")
+    words = count_words([path.read_text()], "gpt2", ("<|endoftext|>",))
+    merges = merge_words(words, list(first_vocab(())), 1_256, lambda size: None)
+    assert list(merges) == merges_by_heap(words, 1_000)
 
 
 @settings(deadline=None, max_examples=50)
@@ -54,14 +167,6 @@ def test_repeating_the_corpus_changes_no_merge(texts, times):
     """Counts multiplied by one number keep their order, so the same merges are made."""
     once = quietly(train_bpe, texts, 280, ())
     assert quietly(train_bpe, texts * times, 280, ()) == once
-
-
-def test_bins_that_collide_change_nothing(monkeypatch):
-    """With one bin for all pairs the first count is useless, and the result the same."""
-    texts = ["the cat sat on the mat", "then the hat", "aaaa bbb ab ab"] * 2
-    expected = quietly(train_bpe, texts, 300, ())
-    monkeypatch.setattr(fast_training, "HASH_BINS", 4)
-    assert quietly(train_bpe, texts, 300, ()) == expected
 
 
 def test_words_of_every_length_are_merged():
