@@ -14,15 +14,12 @@ import pytest
 FOLDER = Path(os.environ.get("LMCORE_TEXTS") or Path(__file__).parents[2] / "shared" / "data")
 SEPARATOR = "<|endoftext|>"
 
-SMALL = (
-    "tinystories_valid_100kb.txt",
-    "novels_valid_1mb.txt",
-    "tinystories_train_2mb.txt",
-    "udhr_multilingual_6mb.txt",
-)
-LARGE = "novels_train_70mb.txt.gz"
+SMALL = ("tinystories_valid_100kb.txt", "novels_valid_1mb.txt", "tinystories_train_2mb.txt")
+LARGE = ("udhr_multilingual_6mb.txt", "novels_train_70mb.txt.gz")
 
-every_file = pytest.mark.parametrize("name", [*SMALL, pytest.param(LARGE, marks=pytest.mark.slow)])
+every_file = pytest.mark.parametrize(
+    "name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)]
+)
 
 
 @cache

@@ -23,7 +23,7 @@ from lmcore.tokenizer.interop import (
     usable_merges,
     written,
 )
-from lmcore.tokenizer.pretokenize import PATTERNS, pre_tokens
+from lmcore.tokenizer.pretokenize import PATTERNS, Pattern, pre_tokens
 from lmcore.tokenizer.tokenizer import Tokenizer
 from tests.strategies import any_text, few_letters, patterns, small_corpora, tricky_text
 from tests.tokenizer_oracles import (
@@ -47,9 +47,9 @@ def with_merges(*pairs: Pair, special: tuple[str, ...] = ()) -> Tokenizer:
     return Tokenizer(vocab, {pair: pair[0] + pair[1] for pair in pairs}, special)
 
 
-def trained(texts: list[str], pattern="gpt2", special: tuple[str, ...] = SPECIAL) -> Tokenizer:
+def trained(texts: list[str], pattern: Pattern) -> Tokenizer:
     return Tokenizer(
-        *train_bpe(texts, 256 + len(special) + 40, special, pattern=pattern), special, pattern
+        *train_bpe(texts, 256 + len(SPECIAL) + 40, SPECIAL, pattern=pattern), SPECIAL, pattern
     )
 
 
@@ -267,10 +267,10 @@ def test_a_vocabulary_without_all_bytes_is_refused(export):
 # --- GPT-2's files ---
 
 
-def gpt2_order(texts: list[str]) -> Tokenizer:
+def gpt2_order(texts: list[str], n_merges: int = 20) -> Tokenizer:
     """Trained, and put into GPT-2's order: bytes by its alphabet, merges, the special token."""
     special = ("<|endoftext|>",)
-    _, merges = train_bpe(texts, 257 + 20, special)
+    _, merges = train_bpe(texts, 257 + n_merges, special)
     in_alphabet = sorted(BYTES, key=lambda byte: GPT2_ALPHABET[byte[0]])
     return Tokenizer([*in_alphabet, *merges.values(), special[0].encode()], merges, special)
 
