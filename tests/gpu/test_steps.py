@@ -93,6 +93,9 @@ def test_recorded_step_is_the_same_to_the_last_bit(device: str, precision: Preci
     step = new_step(device, precision, in_place=True)
     recorded_step = graph_step(step, record)
     plain, recorded = (init_state(MODEL, training(precision), device=device) for _ in range(2))
+    if precision == "float16":  # a scale so high that it changes from step to step
+        for state in (plain, recorded):
+            state.recovery.loss_scale.fill_(MAX_SCALE)
     for n in range(8):
         plain, expected = step(plain, batch(n, device, rows_for(device)))
         recorded, found = recorded_step(recorded, batch(n, device, rows_for(device)))
