@@ -18,7 +18,8 @@ from flows.disk.atomic import new_file
 from flows.disk.errors import disk_errors
 from flows.preflight import plan, screen, stage_bytes, unanswered
 from flows.progress.events import Event, Notify
-from flows.report.collect import Report, collect
+from flows.report.collect import collect
+from flows.report.report import Report
 from flows.stages import evaluate, pretokenize
 from flows.store.explain import why
 from flows.store.publish import Artifact, Built, Event as StoreEvent, produce

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from flows.conductor import pages
 from flows.progress.events import Event, Notify
 from flows.progress.terminal import Terminal
-from flows.report.collect import Report
 from flows.report.page import samples
+from flows.report.report import Report
 from flows.report.text import show
 
 

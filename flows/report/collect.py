@@ -1,13 +1,14 @@
-"""The report of a run as a value: what every place that shows a run needs."""
+"""Gathering the report of a run, and drawing its curve and page where they are out of date."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from flows.config import RunConfig
 from flows.formats import metrics_log
 from flows.report.charts import draw_loss
+from flows.report.page import write_page
+from flows.report.report import Report
 from flows.store.code_digest import stale_modules
 from flows.store.key import Request, make_key
 from flows.store.record import Artifact
@@ -16,34 +17,10 @@ from lmcore.evaluation.tally import Measurement
 STAMP = ".report"
 
 
-@dataclass(frozen=True)
-class Report:
-    """A finished run.
-
-    Attributes:
-      name: of the run's folder.
-      folder: where it is.
-      measurements: the result table.
-      samples: texts that the model wrote, with their seeds.
-      remarks: sentences about the result.
-      curve: the picture of the loss, a PNG file.
-      artifacts: stage to folder.
-    """
-
-    name: str
-    folder: Path
-    measurements: tuple[Measurement, ...]
-    samples: tuple[Mapping, ...]
-    remarks: tuple[str, ...]
-    curve: Path
-    artifacts: Mapping[str, Path]
-
-
 def collect(
     preset: str, config: RunConfig, folder: Path, artifacts: Mapping[str, Artifact]
 ) -> Report:
     """Gather the report of a run, and write the curve and the page unless they are up to date."""
-    from flows.report.page import write_page
     from flows.stages.evaluate import RESULT, SAMPLES
 
     evaluation = artifacts["evaluate"].path

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from flows.config import RunConfig
 from flows.disk.atomic import new_file
-from flows.report.collect import Report
+from flows.report.report import Report
 
 
 def write_page(report: Report, config: RunConfig, path: Path) -> None:

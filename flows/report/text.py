@@ -7,8 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.progress.terminal import short_path
-from flows.report.collect import Report
 from flows.report.page import note_of
+from flows.report.report import Report
 
 
 def show(report: Report, console: Console) -> None:

@@ -12,8 +12,9 @@ from rich.console import Console
 from flows.config import RunConfig
 from flows.report import charts
 from flows.report.charts import draw_loss
-from flows.report.collect import Report, collect
+from flows.report.collect import collect
 from flows.report.page import page, result_table, samples
+from flows.report.report import Report
 from flows.report.text import show
 from flows.store import key
 from flows.store.listing import artifacts as stored
