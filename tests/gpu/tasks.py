@@ -52,6 +52,11 @@ def apart(found: Tensor, expected: Tensor) -> float:
 
 
 def differing(left: Params, right: Params) -> list[str]:
-    """Names of the tensors of which a bit differs."""
+    """Names of the tensors of which a number differs, at all; two that are no number are alike."""
     assert left.keys() == right.keys()
-    return [name for name in left if not torch.equal(left[name].cpu(), right[name].cpu())]
+    return [name for name in left if not same(left[name].cpu(), right[name].cpu())]
+
+
+def same(left: Tensor, right: Tensor) -> bool:
+    """Whether two tensors hold the same numbers."""
+    return bool(torch.isclose(left, right, rtol=0, atol=0, equal_nan=True).all())
