@@ -41,7 +41,8 @@ def test_recorded_step_takes_the_same_steps() -> None:
         recorded, found = step(recorded, batch(n))
         assert found.keys() == expected.keys()
         for name, value in expected.items():
-            assert torch.equal(found[name], value), (n, name)
+            # A norm of overflown gradients is no number, in both.
+            torch.testing.assert_close(found[name], value, rtol=0, atol=0, equal_nan=True)
         for name, tensor in flatten(plain).items():
             assert torch.equal(flatten(recorded)[name], tensor), (n, name)
 
