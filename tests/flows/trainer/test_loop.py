@@ -13,10 +13,13 @@ from safetensors.torch import load_file
 from flows.formats import checkpoint, metrics_log
 from flows.progress.events import Event
 from flows.trainer import loop
+from flows.trainer.distributed import World
 from flows.trainer.job import Job
+from flows.trainer.meter import Meter
+from flows.trainer.reproducible import StopSignal
 from lmcore.errors import InputError
 from lmcore.optimizer.schedule import cosine_schedule
-from lmcore.training.step import train_step
+from lmcore.training.step import init_state, train_step
 from tests.flows.tiny_run import STEPS, Finished
 
 NewJob = Callable[..., Job]
@@ -223,6 +226,28 @@ def test_run_that_learns_nothing_any_more_stops(
     assert len(calls) == 9
     records = checkpoint.list_records(Path(job.work_dir) / "checkpoints")
     assert [record.step for record in records] == [5]
+
+
+@pytest.mark.parametrize(
+    ("step", "due"), [(2, False), (4, False), (1, True), (5, True), (8, True), (12, True)]
+)
+def test_gpu_is_waited_for_only_where_something_is_due(
+    new_job: NewJob, step: int, due: bool
+) -> None:
+    """Between log steps and checkpoints nothing of a step is read, which would wait for the GPU."""
+    run = loop.Run.__new__(loop.Run)
+    run.job = new_job(log_every=5, checkpoint_every=8)
+    run.world, run.stop = World(device=torch.device("cuda")), StopSignal()
+    run.total, run.say = STEPS, lambda event: None
+    meter = Meter(run.job, STEPS, 0, 0.0)
+    meter.shown = float("inf")  # the progress line has just been shown
+    unread: dict[str, torch.Tensor] = {}  # whatever is read is an error
+    progress = loop.Progress(init_state(run.job.model, run.job.training), step, 0.0)
+    if not due:
+        run.after_step(progress, unread, meter, None)
+        return
+    with pytest.raises(KeyError):
+        run.after_step(progress, unread, meter, None)
 
 
 def test_text_shorter_than_a_window_is_refused(new_job: NewJob) -> None:
