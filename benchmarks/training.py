@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, get_args
 
 from benchmarks.cases import CASES
 from benchmarks.figures import as_values, differences, rows, table
+from benchmarks.machine import cores
 from benchmarks.rounds import Measured, in_turns, matmul_flops
 from benchmarks.sides import MATMUL_SIZE, CompileMode, Mode, Work, sides_of
-from flows.trainer.numerics import available_cores
 from lmcore.errors import InputError
 from lmcore.model.counts import count_params, training_flops
 from lmcore.planning.peak import peak_flops
@@ -23,14 +23,16 @@ def main(words: list[str] | None = None) -> int:
     """Measure what the command line asks for, print it, and return the exit status."""
     asked = parse(words)
     works = [work_of(size, asked) for size in asked.size]
-    product, machine = matmul_flops(works[0])
+    matmul, machine = matmul_flops(works[0])
     if machine.failed:
         raise InputError(f"nothing can be measured on --device {asked.device}: {machine.failed}")
     facts = machine.ready["facts"]
-    peak = Peak(product, peak_flops(facts["device"], works[0].training.precision), facts)
-    found = [compare(work, mode, peak, asked) for work in works for mode in asked.mode]
-    if asked.json:
-        Path(asked.json).write_text(json.dumps(found, indent=2) + "\n")
+    peak = Peak(matmul, peak_flops(facts["device"], works[0].training.precision), facts)
+    found = []
+    for work, mode in [(work, mode) for work in works for mode in asked.mode]:
+        found.append(compare(work, mode, peak, asked))
+        if asked.json:  # after each, so that a run cut short leaves what it has
+            Path(asked.json).write_text(json.dumps(found, indent=2) + "\n")
     return 1 if any(one["failed"] or one["differences"] for one in found) else 0
 
 
@@ -57,7 +59,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     add("--blocks", type=positive, default=0, help="blocks of each side, taken in turns")
     add("--warmup", type=positive, default=0, help="steps before the clock runs")
     add("--batch-size", type=positive, default=0, help="sequences in a step")
-    add("--threads", type=positive, default=available_cores(), help="CPU threads of each process")
+    add("--threads", type=positive, default=cores(), help="CPU threads of each process")
     add("--tokens", default="", help="a file of little-endian uint16 ids; random ids without it")
     add("--together", action="store_true", help="start and compile all sides at once")
     add("--json", default="", help="where to write the figures")
@@ -127,7 +129,7 @@ def compare(work: Work, mode: Mode, peak: Peak, asked: argparse.Namespace) -> di
     return {
         "size": work.size,
         "mode": mode,
-        "facts": peak.facts | {"cores": available_cores(), "threads": work.threads},
+        "facts": peak.facts | {"cores": cores(), "threads": work.threads},
         "work": vars(work) | {"tokens": work.steps * work.blocks * work.tokens_of_step},
         "matmul_flops": peak.matmul,
         "vendor_flops": peak.vendor,
@@ -154,8 +156,7 @@ def heading(work: Work, mode: Mode, peak: Peak) -> str:
     return "\n".join(
         (
             f"{work.size}, {mode}",
-            f"machine   {facts['device']}; {available_cores()} cores, "
-            f"{work.threads} threads a process",
+            f"machine   {facts['device']}; {cores()} cores, {work.threads} threads a process",
             f"versions  Python {facts['python']}, torch {facts['torch']}{cuda}, "
             f"numpy {facts['numpy']}, einops {facts['einops']}",
             f"model     {params.non_embedding:,} parameters and {params.embedding:,} in the "

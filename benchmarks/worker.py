@@ -30,7 +30,8 @@ def main() -> None:
 
 def prepare(side: Side, work: Work) -> tuple[Any, dict[str, Any]]:
     """Build and warm up; what the parent wants to know before it starts the clock."""
-    from benchmarks.machine import facts, forget_peak, release
+    from benchmarks.machine import facts
+    from benchmarks.memory import forget_peak, release
     from benchmarks.steppers import build
 
     stepper = build(side, work)
@@ -49,7 +50,7 @@ def prepare(side: Side, work: Work) -> tuple[Any, dict[str, Any]]:
 
 def go(stepper: Any, work: Work, steps: int) -> dict[str, Any]:
     """Make the steps and tell how long they took."""
-    from benchmarks.machine import peak_memory_bytes, release, reserved_bytes
+    from benchmarks.memory import peak_memory_bytes, release, reserved_bytes
 
     timed(stepper, work.device, work.lead_in)
     last, seconds = timed(stepper, work.device, steps)
