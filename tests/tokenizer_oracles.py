@@ -6,7 +6,7 @@ Nothing here uses the project's own code but the pre-tokenization pattern that i
 import heapq
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -79,6 +79,29 @@ def joined(row: list[bytes], pair: Pair) -> list[bytes]:
         else:
             merged.append(token)
     return merged
+
+
+def merges_by_replacing(words: Iterable[bytes], n_tokens: int) -> list[Pair]:
+    """As `merges_by_heap`, for few long words: a letter a token, and ``str.replace`` merges.
+
+    ``str.replace`` takes places that do not overlap, from the left, as a merge does. A letter that
+    is no token stands between the words.
+    """
+    tokens = [bytes([byte]) for byte in range(256)]
+    edge = "\U0010ffff"
+    text = edge.join(word.decode("latin-1") for word in words)
+    merges: list[Pair] = []
+    while len(set(tokens)) < 256 + n_tokens:
+        counts = {pair: n for pair, n in Counter(pairwise(text)).items() if edge not in pair}
+        if not counts:
+            break
+        most = max(counts.values())
+        pair = max((tokens[ord(a)], tokens[ord(b)]) for (a, b), n in counts.items() if n == most)
+        merges.append(pair)
+        left, right = (chr(tokens.index(token)) for token in pair)
+        text = text.replace(left + right, chr(len(tokens)))
+        tokens.append(pair[0] + pair[1])
+    return merges
 
 
 def encode_by_ranks(
