@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from lmcore.tokenizer.bpe import Merges, first_vocab, warn_if_not_filled
 from lmcore.tokenizer.config import DEFAULT_SPECIAL_TOKENS, checked_config
 from lmcore.tokenizer.pretokenize import Pattern
-from lmcore.tokenizer.word_counts import count_words
+from lmcore.tokenizer.word_counts import WordCounts, count_words
 
 Places = NDArray[np.signedinteger]
 Ids = NDArray[np.int64]
@@ -134,12 +134,15 @@ def train_bpe(
 
 
 def merge_words(
-    words: dict[bytes, int], vocab: list[bytes], vocab_size: int, on_token: Callable[[int], None]
+    words: WordCounts | dict[bytes, int],
+    vocab: list[bytes],
+    vocab_size: int,
+    on_token: Callable[[int], None],
 ) -> Merges:
     """Add tokens to ``vocab``, which the caller gives up, until it is full or no pair is left.
 
     Args:
-      words: how often each word is seen, at least once.
+      words: distinct words, each seen at least once.
       vocab: ends with the 256 bytes.
       vocab_size: number of tokens to end with.
       on_token: called now and then with the size of the vocabulary.
@@ -147,7 +150,8 @@ def merge_words(
     Returns:
       the merges, in order.
     """
-    row = _row(words, len(vocab) - 256)
+    counted = WordCounts.of(words) if isinstance(words, dict) else words
+    row = _row(counted, len(vocab) - 256)
     pairs = _Pairs(row, len(vocab) - 256)
     merges: Merges = {}
     size, reported = SMALLEST_BATCH, len(vocab)
@@ -186,17 +190,17 @@ class _Row(NamedTuple):
     owner: NDArray[np.int32]
 
 
-def _row(words: dict[bytes, int], first_byte_id: int) -> _Row:
+def _row(words: WordCounts, first_byte_id: int) -> _Row:
     """The words as bytes; those of a single byte have no pair and are left out."""
-    kept = {word: count for word, count in words.items() if len(word) > 1}
-    lengths = np.fromiter(map(len, kept), np.int64, len(kept))
-    counts = np.fromiter(kept.values(), np.int64, len(kept))
-    symbol = np.full(int(lengths.sum()) + len(kept) + 1, EDGE, np.int32)
+    several = words.lengths > 1
+    lengths, times = words.lengths[several], words.times[several]
+    text = np.frombuffer(words.text, np.uint8)[np.repeat(several, words.lengths)]
+    symbol = np.full(len(text) + len(lengths) + 1, EDGE, np.int32)
     is_byte = np.ones(len(symbol), bool)
     is_byte[0] = False
     is_byte[np.cumsum(lengths + 1)] = False
-    symbol[is_byte] = np.frombuffer(b"".join(kept), np.uint8).astype(np.int32) + first_byte_id
-    weight = np.append(np.repeat(counts, lengths + 1), 0)
+    symbol[is_byte] = text.astype(np.int32) + first_byte_id
+    weight = np.append(np.repeat(times, lengths + 1), 0)
     place = np.arange(len(symbol), dtype=np.int32 if len(symbol) < 1 << 31 else np.int64)
     pair = np.zeros(len(symbol), np.int32)
     # One more than there are places: the place before the first one, -1, has no owner.

@@ -98,10 +98,16 @@ def special_finder(special_tokens: tuple[str, ...]) -> "re.Pattern[str] | None":
 
 
 def safe_cut(text: str, low: int, high: int, pattern: Pattern) -> int:
-    """The last place p, ``low < p <= high < len(text)``, where no pre-token crosses; 0 if none.
+    """A place p, ``low < p <= high < len(text)``, where no pre-token crosses; 0 if there is none.
 
-    Cut there, the two parts have the pre-tokens of the whole, whatever follows ``text``.
+    Cut there, the two parts have the pre-tokens of the whole, whatever follows ``text``. A space
+    after something else is such a place in every pattern but none, and is found at once; the
+    expression, which takes 0.1 s to compile, sees only texts that have none.
     """
+    space = text.rfind(" ", max(low, 0) + 1, high + 1)
+    # What Python does not take for white space, the table does not either.
+    if space > 0 and pattern != "none" and not text[space - 1].isspace():
+        return space
     cuts_before = _compiled(SAFE_CUTS[pattern], False).match
     return next((p for p in range(high, max(low, 0), -1) if cuts_before(text, p - 1)), 0)
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from lmcore.errors import InputError
 from lmcore.tokenizer import bpe
-from lmcore.tokenizer.batch_encoding import encode_batch_gpt2
+from lmcore.tokenizer.batch_encoding import BatchEncoder
 from lmcore.tokenizer.bpe import Pair, special_token_ids
-from lmcore.tokenizer.fast_encoding import WordEncoder, merge_table
+from lmcore.tokenizer.fast_encoding import MergeTable, WordEncoder, merge_table
 from lmcore.tokenizer.pretokenize import (
     Pattern,
     checked_texts,
@@ -122,7 +122,7 @@ class Tokenizer:
         checked = checked_texts(texts, "texts")
         if self.pattern == "gpt2":
             find = self.special_ids if allow_special else {}
-            ids, offsets = encode_batch_gpt2(checked, self._words, find)
+            ids, offsets = self._batches.encode(checked, find)
         else:
             ids, offsets = self._encode_each(checked, allow_special)
         return (ids.astype(np.uint16) if self.vocab_size <= 1 << 16 else ids), offsets
@@ -176,9 +176,17 @@ class Tokenizer:
                 yield from map(ids_of, pre_tokens(segment.text, self.pattern))
 
     @cached_property
-    def _words(self) -> WordEncoder:
+    def _merge_table(self) -> MergeTable:
         ids = {token: index for index, token in enumerate(self.vocab)}  # of equals, the last
-        return WordEncoder(merge_table(ids, self.merges))
+        return merge_table(ids, self.merges)
+
+    @cached_property
+    def _words(self) -> WordEncoder:
+        return WordEncoder(self._merge_table)
+
+    @cached_property
+    def _batches(self) -> BatchEncoder:
+        return BatchEncoder(self._merge_table)
 
     def _value(self) -> tuple:
         return (self.vocab, tuple(self.merges.items()), self.special_tokens, self.pattern)

@@ -5,17 +5,19 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from lmcore.tokenizer import batch_encoding
-from lmcore.tokenizer.batch_encoding import encode_batch_gpt2
+from lmcore.errors import InputError
+from lmcore.tokenizer import batch_encoding, fast_encoding
+from lmcore.tokenizer.batch_encoding import BatchEncoder
 from lmcore.tokenizer.bpe import encode_by_definition
-from lmcore.tokenizer.fast_encoding import WordEncoder, merge_table
+from lmcore.tokenizer.fast_encoding import merge_table
 from lmcore.tokenizer.fast_training import train_bpe
 from tests.strategies import few_letters, tricky_text
 
 SPECIAL = ("<eos>", "<eos><eos>", "s")
 CORPUS = ["abc bc abab cab 's it's 123 abcabcabc<eos> \u00e9\u00e9 \u6f22\u6f22 caba " * 2]
 VOCAB, MERGES = train_bpe(CORPUS, 256 + 3 + 20, SPECIAL)
-WORDS = WordEncoder(merge_table({token: i for i, token in enumerate(VOCAB)}, MERGES))
+TABLE = merge_table({token: i for i, token in enumerate(VOCAB)}, MERGES)
+WARM = BatchEncoder(TABLE)
 IDS = {token: i for i, token in enumerate(SPECIAL)}
 long_words = st.integers(1, 12).map(lambda n: "abc" * n)
 
@@ -25,15 +27,22 @@ long_words = st.integers(1, 12).map(lambda n: "abc" * n)
     st.lists(st.one_of(tricky_text, few_letters, long_words), max_size=8),
     st.sets(st.sampled_from(SPECIAL)),
     st.sampled_from([1, 20, 1 << 21]),
+    st.sampled_from([0, 3, 1 << 20]),
+    st.sampled_from([0, 1 << 20]),
 )
-def test_every_text_is_encoded_as_by_definition(texts, special, size):
-    """In batches of any size, with any special tokens, the ids of each text are the oracle's."""
-    usual = batch_encoding.BATCH_CHARACTERS
-    try:
-        batch_encoding.BATCH_CHARACTERS = size
-        ids, offsets = encode_batch_gpt2(texts, WORDS, {token: IDS[token] for token in special})
-    finally:
-        batch_encoding.BATCH_CHARACTERS = usual
+def test_every_text_is_encoded_as_by_definition(texts, special, size, remembered, few):
+    """In batches of any size, with any special tokens, the ids of each text are the oracle's.
+
+    Whether the words are known or new, and whether they are merged one by one or side by side.
+    """
+    find = {token: IDS[token] for token in special}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch_encoding, "BATCH_CHARACTERS", size)
+        patch.setattr(batch_encoding, "REMEMBERED_WORDS", remembered)
+        patch.setattr(fast_encoding, "FEW_WORDS", few)
+        ids, offsets = BatchEncoder(TABLE).encode(texts, find)
+        again, _ = WARM.encode(texts, find)
+    assert again.tolist() == ids.tolist()
     found = [ids[start:end].tolist() for start, end in pairwise(offsets)]
     assert found == [encode_by_definition(text, VOCAB, MERGES, tuple(special)) for text in texts]
     assert (ids.dtype, offsets.dtype) == ("uint32", "int64")
@@ -42,6 +51,14 @@ def test_every_text_is_encoded_as_by_definition(texts, special, size):
 @pytest.mark.parametrize("texts", [[], [""], ["", "", ""]])
 def test_no_text_has_no_ids(texts):
     """Nothing, and texts of nothing, give an empty array and their offsets."""
-    ids, offsets = encode_batch_gpt2(iter(texts), WORDS, IDS)
+    ids, offsets = BatchEncoder(TABLE).encode(iter(texts), IDS)
     assert ids.tolist() == []
     assert offsets.tolist() == [0] * (len(texts) + 1)
+
+
+def test_a_byte_that_is_no_token_is_refused_and_forgotten():
+    """The error names the byte, and the next text is encoded as if it had not been."""
+    encoder = BatchEncoder(merge_table({b"a": 0, b"b": 1, b"ab": 2}, {(b"a", b"b"): b"ab"}))
+    with pytest.raises(InputError, match="the byte 0x63"):
+        encoder.encode(["abc"], {})
+    assert encoder.encode(["abb"], {})[0].tolist() == [2, 1]

@@ -1,11 +1,20 @@
 """Merging words fast, against the definition."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from lmcore.tokenizer import fast_encoding
 from lmcore.tokenizer.bpe import merge_word, single_bytes
-from lmcore.tokenizer.fast_encoding import WordEncoder, merge_long, merge_short, merge_table
+from lmcore.tokenizer.fast_encoding import (
+    PairRanks,
+    WordEncoder,
+    WordMerger,
+    merge_ids,
+    merge_long,
+    merge_short,
+    merge_table,
+)
 
 
 @st.composite
@@ -31,6 +40,36 @@ def test_short_and_long_words_merge_as_by_definition(word, merges):
     expected = list(merge_word(single_bytes(word), ranks))
     for merge in (merge_short, merge_long):
         assert [tokens[i] for i in merge(list(word.encode()), table)] == expected
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.text("abc", min_size=1, max_size=70), max_size=50), merge_orders())
+def test_many_words_merge_as_one(words, merges):
+    """Side by side, words have the ids that each has alone, in their order."""
+    tokens = [*(bytes([byte]) for byte in range(256)), *dict.fromkeys(merges.values())]
+    table = merge_table({token: i for i, token in enumerate(tokens)}, merges)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast_encoding, "FEW_WORDS", 0)
+        lengths = np.array([len(word) for word in words], np.int64)
+        ids, n_ids = WordMerger(table).merge("".join(words).encode(), lengths)
+    ends = np.cumsum(n_ids).tolist()
+    found = [ids[end - n : end].tolist() for end, n in zip(ends, n_ids.tolist(), strict=True)]
+    assert found == [merge_ids(word.encode(), table) for word in words]
+
+
+def test_ranks_of_pairs_that_collide(monkeypatch):
+    """With one slot for all pairs, or a few, each still has its own rank, and others have none."""
+    pairs = [(i, j) for i in range(40) for j in range(0, 40, 2)]
+    left, right = np.array([(i, j) for i in range(41) for j in range(41)]).T
+    for factor in (0, 1 << 60, fast_encoding.LOW_FACTOR):
+        monkeypatch.setattr(fast_encoding, "LOW_FACTOR", np.uint64(factor))
+        monkeypatch.setattr(fast_encoding, "HIGH_FACTOR", np.uint64(factor))
+        ranks = PairRanks({pair: rank for rank, pair in enumerate(pairs)})
+        known = {pair: rank for rank, pair in enumerate(pairs)}
+        expected = [
+            known.get(pair, 800) for pair in zip(left.tolist(), right.tolist(), strict=True)
+        ]
+        assert ranks.find(left, right).tolist() == expected
 
 
 def test_a_word_is_merged_once(monkeypatch):

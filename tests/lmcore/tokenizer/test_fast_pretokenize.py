@@ -1,5 +1,8 @@
 """Cutting text on arrays, against the pattern."""
 
+from itertools import pairwise
+
+import numpy as np
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
@@ -17,11 +20,21 @@ contractions = st.text("'sdmtlver s\u017f\n1!", max_size=20)
 def test_every_text_is_cut_as_the_pattern_cuts_it(texts):
     """Laid side by side, texts have the pre-tokens that each has alone, and know their text."""
     cut = cut_gpt2(texts)
-    found = [
-        (text, bytes(cut.raw[start : start + length]).decode())
-        for text, start, length in zip(cut.text_of, cut.starts, cut.lengths, strict=True)
+    words = [
+        bytes(cut.raw[start : start + length]).decode()
+        for start, length in zip(cut.starts, cut.lengths, strict=True)
     ]
-    assert found == [(i, word) for i, text in enumerate(texts) for word in pre_tokens(text)]
+    found = [words[start:end] for start, end in pairwise(cut.first)]
+    assert found == [pre_tokens(text) for text in texts]
+
+
+def test_every_code_point_is_cut_as_the_pattern_cuts_it():
+    """Between letters, spaces and signs, every character has the class that the table gives it."""
+    places = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    texts = ["".join(f"a{chr(c)} {chr(c)}\n!" for c in places[i::4]) for i in range(4)]
+    cut = cut_gpt2(texts)
+    ends = np.cumsum([len(word.encode()) for text in texts for word in pre_tokens(text)])
+    assert np.array_equal(np.cumsum(cut.lengths), ends)
 
 
 @pytest.mark.parametrize("end", ["s", "d", "m", "t", "ll", "ve", "re", "S", "l", "v", "e", "ſ"])

@@ -19,7 +19,7 @@ from lmcore.tokenizer.bpe import (
     train_by_definition,
 )
 from lmcore.tokenizer.fast_training import merge_words, train_bpe
-from lmcore.tokenizer.word_counts import count_words
+from lmcore.tokenizer.word_counts import WordCounts, count_words
 from tests.strategies import patterns, small_corpora, special_token_sets
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
@@ -109,7 +109,7 @@ def merges_by_heap(words: dict[bytes, int], n_merges: int) -> list[tuple[bytes, 
 def test_merges_equal_those_of_a_heap(words):
     """Another algorithm makes the same merges, with counts past 2**32 as with small ones."""
     vocab = list(first_vocab(()))
-    merges = merge_words(words, vocab, 10_000, lambda size: None)
+    merges = merge_words(WordCounts.of(words), vocab, 10_000, lambda size: None)
     assert list(merges) == merges_by_heap(words, 10_000)
     assert vocab[256:] == list(merges.values())
 
@@ -132,7 +132,7 @@ def test_adversarial_texts_merge_as_by_heap(text, pattern):
     words = count_words([text], pattern)
     vocab = list(first_vocab(()))
     merges = merge_words(words, vocab, 600, lambda size: None)
-    assert list(merges) == merges_by_heap(words, len(merges))
+    assert list(merges) == merges_by_heap(words.as_dict(), len(merges))
 
 
 def test_stories_merge_as_by_heap():
@@ -140,7 +140,7 @@ def test_stories_merge_as_by_heap():
     words = count_words(stories(seed=1, start=0, count=150))
     merges = merge_words(words, list(first_vocab(())), 1_056, lambda size: None)
     assert len(merges) == 800
-    assert list(merges) == merges_by_heap(words, 800)
+    assert list(merges) == merges_by_heap(words.as_dict(), 800)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_real_text_merges_as_by_heap(name):
         pytest.skip(f"{path} is not here: it is real text that the project does not carry")
     words = count_words([path.read_text()], "gpt2", ("<|endoftext|>",))
     merges = merge_words(words, list(first_vocab(())), 1_256, lambda size: None)
-    assert list(merges) == merges_by_heap(words, 1_000)
+    assert list(merges) == merges_by_heap(words.as_dict(), 1_000)
 
 
 @settings(deadline=None, max_examples=50)
