@@ -10,9 +10,11 @@ from hypothesis import given, settings, strategies as st
 
 from lmcore.tokenizer.bpe import encode_by_definition
 from lmcore.tokenizer.fast_training import merge_words, train_bpe
+from lmcore.tokenizer.interop import pinned_pattern
 from lmcore.tokenizer.pretokenize import PATTERNS, pre_tokens, split_special
+from lmcore.tokenizer.segments import PIECE_CHARACTERS
 from lmcore.tokenizer.tokenizer import Tokenizer
-from tests.tokenizer_oracles import merges_by_heap, merges_by_replacing
+from tests.tokenizer_oracles import encode_by_ranks, merges_by_heap, merges_by_replacing
 
 BYTES = [bytes([byte]) for byte in range(256)]
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -138,13 +140,36 @@ TEXTS = (
 @pytest.mark.parametrize("text", TEXTS)
 def test_special_tokens_at_every_border_of_chunks(text, pattern):
     """Cut anywhere, in two or in single characters, the longest special token is found."""
-    vocab, merges = train_bpe(list(TEXTS), 256 + len(SPECIAL) + 6, SPECIAL, pattern=pattern)
-    expected = encode_by_definition(text, vocab, merges, SPECIAL, pattern=pattern)
-    tokenizer = Tokenizer(vocab, merges, SPECIAL, pattern)
+    tokenizer, expected = with_special_tokens(text, pattern)
     assert tokenizer.encode(text) == tokenizer.encode_batch([text])[0].tolist() == expected
     for cut in range(len(text) + 1):
         assert list(tokenizer.encode_iterable([text[:cut], text[cut:]])) == expected
     assert list(tokenizer.encode_iterable([*text])) == expected
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_special_tokens_at_every_border_of_pieces(text):
+    """Wherever a stream is cut while it is read, the longest special token is found there."""
+    tokenizer, expected = with_special_tokens(text, "gpt2")
+    (filler,) = set(tokenizer.encode("<|end" * 3))
+    for shift in range(len(text) + 1):
+        n = (PIECE_CHARACTERS - shift) // len("<|end")
+        ahead = "x" * ((PIECE_CHARACTERS - shift) % len("<|end")) + "<|end" * n
+        ids = list(tokenizer.encode_iterable([ahead + text]))
+        assert ids[-len(expected) :] == expected
+        assert ids[-len(expected) - 1] == filler
+
+
+def with_special_tokens(text: str, pattern) -> tuple[Tokenizer, list[int]]:
+    """A tokenizer of the texts, and the ids of one of them by rules of its own."""
+    vocab, merges = train_bpe(list(TEXTS), 256 + len(SPECIAL) + 6, SPECIAL, pattern=pattern)
+    expected = encode_by_ranks(
+        text,
+        pinned_pattern(pattern),
+        {token: token_id for token_id, token in enumerate(vocab) if token_id >= len(SPECIAL)},
+        {token: token_id for token_id, token in enumerate(SPECIAL)},
+    )
+    return Tokenizer(vocab, merges, SPECIAL, pattern), expected
 
 
 @pytest.mark.parametrize("pattern", list(PATTERNS))
