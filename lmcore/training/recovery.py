@@ -72,7 +72,10 @@ def after_step(recovery: Recovery, finite: Tensor, loss: Tensor, *, scaled: bool
     if scaled:
         bad = bad & ~(torch.isfinite(loss) & (recovery.loss_scale > 1.0))
         recovery = _move_scale(recovery, finite)
-    return recovery._replace(
+    # Not `_replace`: compiled by torch 2.11, it returns a tuple without fields.
+    return Recovery(
+        loss_scale=recovery.loss_scale,
+        good_steps=recovery.good_steps,
         bad_steps=torch.where(finite, 0, recovery.bad_steps + bad.to(torch.int64)),
         skipped=recovery.skipped + (~finite).to(torch.int64),
     )
@@ -84,6 +87,9 @@ def _move_scale(recovery: Recovery, finite: Tensor) -> Recovery:
     grow = good >= GROWTH_INTERVAL
     kept = torch.where(grow, (recovery.loss_scale * 2).clamp(max=MAX_SCALE), recovery.loss_scale)
     lowered = (recovery.loss_scale / 2).clamp(min=1.0)
-    return recovery._replace(
-        loss_scale=torch.where(finite, kept, lowered), good_steps=torch.where(grow, 0, good)
+    return Recovery(
+        loss_scale=torch.where(finite, kept, lowered),
+        good_steps=torch.where(grow, 0, good),
+        bad_steps=recovery.bad_steps,
+        skipped=recovery.skipped,
     )
