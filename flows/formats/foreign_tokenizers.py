@@ -6,7 +6,8 @@ from pathlib import Path
 
 from flows.disk.atomic import new_file
 from lmcore.errors import InputError
-from lmcore.tokenizer.interop import from_gpt2, to_huggingface, to_tiktoken
+from lmcore.tokenizer.gpt2_files import from_gpt2
+from lmcore.tokenizer.interop import to_huggingface, to_tiktoken
 from lmcore.tokenizer.tokenizer import Tokenizer
 
 

@@ -13,16 +13,8 @@ from hypothesis import given, settings, strategies as st
 from lmcore.errors import InputError
 from lmcore.tokenizer.bpe import Pair
 from lmcore.tokenizer.fast_training import train_bpe
-from lmcore.tokenizer.interop import (
-    byte_alphabet,
-    from_gpt2,
-    pinned_pattern,
-    to_huggingface,
-    to_tiktoken,
-    unwritten,
-    usable_merges,
-    written,
-)
+from lmcore.tokenizer.gpt2_files import byte_alphabet, from_gpt2, unwritten, written
+from lmcore.tokenizer.interop import pinned_pattern, to_huggingface, to_tiktoken, usable_merges
 from lmcore.tokenizer.pretokenize import PATTERNS, Pattern, pre_tokens
 from lmcore.tokenizer.tokenizer import Tokenizer
 from tests.strategies import any_text, few_letters, patterns, small_corpora, tricky_text
