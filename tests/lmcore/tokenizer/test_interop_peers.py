@@ -1,7 +1,7 @@
 """What we write for other libraries, read by those libraries, on fuzzed and on real text.
 
-Needs tokenizers below 1.0 and tiktoken, which the project does not install; without one of them its
-tests are skipped. `test_interop.py` tests the same against their rules.
+Needs tokenizers below 1.0 and tiktoken, which come with `.[bench]`; without one of them its tests
+are skipped. `test_interop.py` tests the same against their rules.
 """
 
 import json
@@ -36,10 +36,10 @@ from tests.strategies import any_text, few_letters, tricky_text
 
 needs_tokenizers = pytest.mark.skipif(
     find_spec("tokenizers") is None,
-    reason="tokenizers is not installed: pip install 'tokenizers<1'",
+    reason='tokenizers is not installed: pip install -e ".[bench]"',
 )
 needs_tiktoken = pytest.mark.skipif(
-    find_spec("tiktoken") is None, reason="tiktoken is not installed: pip install tiktoken"
+    find_spec("tiktoken") is None, reason='tiktoken is not installed: pip install -e ".[bench]"'
 )
 
 PIECE_CHARACTERS = 100_000
