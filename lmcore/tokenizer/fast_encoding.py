@@ -16,6 +16,7 @@ What is faster, and what makes it exact:
 import heapq
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -148,12 +149,15 @@ class WordMerger:
         self.made = np.array([*table.made, 0], np.int64)
         self.ranks = PairRanks(table.ranks)
 
-    def merge(self, text: bytes, lengths: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.int64]]:
+    def merge(
+        self, text: bytes, lengths: NDArray[np.int64], kernels: ModuleType | None = None
+    ) -> tuple[NDArray, NDArray[np.int64]]:
         """The ids of words.
 
         Args:
           text: the words one after the other.
           lengths: bytes of each.
+          kernels: the compiled functions, if they are to do it.
 
         Returns:
           ``(ids, lengths)``: the ids one after the other, and how many each word has.
@@ -167,7 +171,7 @@ class WordMerger:
         if len(missing := np.flatnonzero(ids < 0)):
             raise InputError(missing_byte(int(byte[missing[0]])))
         word = np.repeat(np.arange(n_words), lengths)
-        alone = lengths > (0 if n_words <= FEW_WORDS else SHORT_WORD_BYTES)
+        alone = lengths > (0 if n_words <= FEW_WORDS and not kernels else SHORT_WORD_BYTES)
         done = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]  # ids, and their words
         if alone.any():
             ends = np.cumsum(lengths)
@@ -177,12 +181,29 @@ class WordMerger:
                 done.append((np.array(merged, np.int64), np.full(len(merged), number)))
             together = ~alone[word]
             ids, word = ids[together], word[together]
+        if kernels and len(ids):
+            found = self._merge_compiled(ids, lengths[~alone], np.flatnonzero(~alone), kernels)
+            if not alone.any():
+                return found[0], np.bincount(found[1], minlength=n_words)
+            done.append(found)
+            ids = ids[:0]
         while len(ids):
             ids, word, finished = self._round(ids, word)
             done.append(finished)
         ids, word = (np.concatenate(arrays) for arrays in zip(*done, strict=True))
         order = np.argsort(word, kind="stable")
         return ids[order], np.bincount(word, minlength=n_words)
+
+    def _merge_compiled(
+        self, ids: NDArray, lengths: NDArray, which: NDArray, kernels: ModuleType
+    ) -> tuple[NDArray, NDArray]:
+        """Merge the words of these numbers; the ids, and the word of each."""
+        ranks = self.ranks
+        n = kernels.merge_each(
+            *(ids, lengths, ranks.left, ranks.right, ranks.rank, ranks.none),
+            *(ranks.shift, LOW_FACTOR, HIGH_FACTOR, self.made),
+        )
+        return ids[:n], np.repeat(which, lengths)
 
     def _round(self, ids: NDArray, word: NDArray) -> tuple[NDArray, NDArray, tuple]:
         """Merge the best pair of every word; ids and words left, and those that have no pair."""

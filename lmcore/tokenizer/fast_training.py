@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 
 from lmcore.tokenizer.bpe import Merges, first_vocab, warn_if_not_filled
 from lmcore.tokenizer.config import DEFAULT_SPECIAL_TOKENS, checked_config
+from lmcore.tokenizer.engine import Engine, known_engine
 from lmcore.tokenizer.pretokenize import Pattern
 from lmcore.tokenizer.word_counts import WordCounts, count_words
 
@@ -74,6 +75,7 @@ def train_bpe(
     *,
     pattern: Pattern = "gpt2",
     progress: Callable[[TrainingProgress], None] | None = None,
+    engine: Engine = "auto",
 ) -> tuple[list[bytes], Merges]:
     r"""Learn a byte-level BPE vocabulary from text.
 
@@ -94,6 +96,9 @@ def train_bpe(
         ``vocab_size``, and are never merged.
       pattern: how text is cut into pre-tokens, a name from `pretokenize.PATTERNS`.
       progress: called now and then with a `TrainingProgress`.
+      engine: what counts the words: numpy; numba, an optional extra; or auto, which takes numba
+        where it is installed and the text is long enough to pay for loading it. The result is the
+        same.
 
     Returns:
       ``(vocab, merges)``. ``vocab`` is a list of bytes, the place of each its id: the special
@@ -118,12 +123,14 @@ def train_bpe(
       Units, algorithm 1; bytes as in Radford et al., 2019, section 2.2.
     """
     special_tokens = checked_config(vocab_size, special_tokens, pattern).special_tokens
+    known_engine(engine)
     tell = progress or (lambda event: None)
     words = count_words(
         training_data,
         pattern,
         special_tokens,
         lambda n: tell(TrainingProgress("count", n, 0, "characters")),
+        engine=engine,
     )
     vocab = list(first_vocab(special_tokens))
     merges = merge_words(

@@ -51,6 +51,8 @@ SAFE_CUTS: dict[Pattern, str] = {
     "none": r"(?!)",
 }
 
+_TRIES = 16  # spaces looked at before the expression is
+
 
 def pre_tokens(text: str, pattern: Pattern = "gpt2") -> list[str]:
     """The pre-tokens of ``text``, in order; joined, they are ``text``.
@@ -104,10 +106,14 @@ def safe_cut(text: str, low: int, high: int, pattern: Pattern) -> int:
     after something else is such a place in every pattern but none, and is found at once; the
     expression, which takes 0.1 s to compile, sees only texts that have none.
     """
-    space = text.rfind(" ", max(low, 0) + 1, high + 1)
-    # What Python does not take for white space, the table does not either.
-    if space > 0 and pattern != "none" and not text[space - 1].isspace():
-        return space
+    space = high + 1
+    for _ in range(_TRIES if pattern != "none" else 0):
+        space = text.rfind(" ", max(low, 0) + 1, space)
+        # What Python does not take for white space, the table does not either.
+        if space > 0 and not text[space - 1].isspace():
+            return space
+        if space < 0:
+            break
     cuts_before = _compiled(SAFE_CUTS[pattern], False).match
     return next((p for p in range(high, max(low, 0), -1) if cuts_before(text, p - 1)), 0)
 

@@ -13,6 +13,7 @@ from lmcore.errors import InputError
 from lmcore.tokenizer import bpe
 from lmcore.tokenizer.batch_encoding import BatchEncoder
 from lmcore.tokenizer.bpe import Pair, special_token_ids
+from lmcore.tokenizer.engine import Engine, known_engine
 from lmcore.tokenizer.fast_encoding import MergeTable, WordEncoder, merge_table
 from lmcore.tokenizer.pretokenize import (
     Pattern,
@@ -103,13 +104,16 @@ class Tokenizer:
         return list(chain.from_iterable(self._parts([text], allow_special)))
 
     def encode_batch(
-        self, texts: Iterable[str], *, allow_special: bool = True
+        self, texts: Iterable[str], *, allow_special: bool = True, engine: Engine = "auto"
     ) -> tuple[NDArray[np.uint16] | NDArray[np.uint32], NDArray[np.int64]]:
         """The ids of many texts, in one flat array.
 
         Args:
           texts: each is encoded on its own, as `encode` does.
           allow_special: as in `encode`.
+          engine: what does the work, for the gpt2 pattern: numpy; numba, an optional extra; or
+            auto, which takes numba where it is installed and this tokenizer has read enough text to
+            pay for loading it. The ids are the same.
 
         Returns:
           ``(ids, offsets)``: ids uint16 where ``vocab_size <= 65,536``, otherwise uint32; offsets
@@ -120,12 +124,12 @@ class Tokenizer:
           (array([97, 98, 99], dtype=uint16), array([0, 2, 2, 3]))
         """
         checked = checked_texts(texts, "texts")
+        known_engine(engine)
         if self.pattern == "gpt2":
             find = self.special_ids if allow_special else {}
-            ids, offsets = self._batches.encode(checked, find)
-        else:
-            ids, offsets = self._encode_each(checked, allow_special)
-        return (ids.astype(np.uint16) if self.vocab_size <= 1 << 16 else ids), offsets
+            return self._batches.encode(checked, find, engine)
+        ids, offsets = self._encode_each(checked, allow_special)
+        return ids.astype(self._dtype, copy=False), offsets
 
     def _encode_each(
         self, texts: Iterable[str], allow_special: bool
@@ -186,7 +190,11 @@ class Tokenizer:
 
     @cached_property
     def _batches(self) -> BatchEncoder:
-        return BatchEncoder(self._merge_table)
+        return BatchEncoder(self._merge_table, self._dtype)
+
+    @property
+    def _dtype(self) -> type:
+        return np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
 
     def _value(self) -> tuple:
         return (self.vocab, tuple(self.merges.items()), self.special_tokens, self.pattern)

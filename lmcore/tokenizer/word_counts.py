@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lmcore.tokenizer.engine import Engine, compiled
 from lmcore.tokenizer.fast_pretokenize import cut_gpt2
 from lmcore.tokenizer.pretokenize import Pattern, checked_texts, pre_tokens
 from lmcore.tokenizer.segments import segments
@@ -68,6 +69,8 @@ def count_words(
     pattern: Pattern = "gpt2",
     special_tokens: tuple[str, ...] = (),
     on_read: Callable[[int], None] | None = None,
+    *,
+    engine: Engine = "auto",
 ) -> WordCounts:
     """How often each pre-token is seen in ``texts``, special tokens left out.
 
@@ -79,6 +82,7 @@ def count_words(
       pattern: a name from `pretokenize.PATTERNS`.
       special_tokens: strings that split the text and are not counted.
       on_read: called now and then with the number of characters read so far.
+      engine: what does the work, for the gpt2 pattern; see `engine.compiled`.
 
     Returns:
       each distinct pre-token, as UTF-8, and its count, in no order to rely on.
@@ -90,7 +94,7 @@ def count_words(
       >>> sorted(count_words(["a b b"]).as_dict().items())
       [(b' b', 2), (b'a', 1)]
     """
-    tally = _NumberTally() if pattern == "gpt2" else _TextTally(pattern)
+    tally = _NumberTally(engine) if pattern == "gpt2" else _TextTally(pattern)
     n_read = 0
     for pieces in _batches(_plain_pieces(texts, pattern, special_tokens)):
         tally.add(pieces)
@@ -142,15 +146,26 @@ class _TextTally:
 class _NumberTally:
     """Counts of gpt2 pre-tokens by their numbers in a table."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.table = WordTable()
+        self.engine: Engine = engine
+        self.n_read = 0
         self.times = np.zeros(0, np.int64)
 
     def add(self, pieces: list[str]) -> None:
-        number = self.table.find(cut_gpt2(pieces))
-        times = np.bincount(number, minlength=self.table.n)
-        times[: len(self.times)] += self.times
-        self.times = times
+        kernels = compiled(self.engine, self.n_read)
+        self.n_read += sum(map(len, pieces))
+        if kernels:
+            number, _ = self.table.find_compiled(pieces, kernels)
+            if self.table.n > len(self.times):
+                more = np.zeros(2 * self.table.n - len(self.times), np.int64)
+                self.times = np.concatenate((self.times, more))
+            kernels.count_numbers(number, self.times)
+        else:
+            number = self.table.find(cut_gpt2(pieces))
+            times = np.bincount(number, minlength=max(self.table.n, len(self.times)))
+            times[: len(self.times)] += self.times
+            self.times = times
 
     def counts(self) -> WordCounts:
-        return WordCounts(*self.table.words(), self.times)
+        return WordCounts(*self.table.words(), self.times[: self.table.n])

@@ -9,12 +9,14 @@ replaced, cost more and did not know the words of the text before. Longer words 
 novels) wait in a dict.
 """
 
+from collections.abc import Sequence
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmcore.tokenizer.fast_pretokenize import CutText
+from lmcore.tokenizer.fast_pretokenize import PADDING, CutText, class_table, side_by_side
 
 LONGEST_KEY = 15  # bytes of a word that is a pair of numbers
 SMALLEST_TABLE = 1 << 12
@@ -81,15 +83,44 @@ class WordTable:
             is_long = cut.lengths[other] > LONGEST_KEY
             elsewhere = other[~is_long]
             number[elsewhere] = self._look_further(low[elsewhere], high[elsewhere], slot[elsewhere])
-            self.find_long(cut, other[is_long], number)
+            long = other[is_long]
+            self.find_long(cut.raw, long, cut.starts[long], cut.lengths[long], number)
         return number
 
-    def find_long(self, cut: CutText, which: Numbers, number: NDArray) -> None:
-        """Write the numbers of these long pre-tokens into ``number``."""
+    def find_compiled(self, texts: Sequence[str], compiled: ModuleType) -> tuple[Numbers, Numbers]:
+        """What `cut_gpt2` and `find` give: the numbers, and the first pre-token of each text."""
+        raw = np.frombuffer(side_by_side(texts), np.uint8)
+        eight = np.ndarray(len(raw) - 7, "<u8", raw, strides=(1,))
+        number = np.empty(len(raw), np.int32)
+        first = np.zeros(len(texts) + 1, np.int64)
+        long = np.empty((3, 1_024), np.int64)
+        state = np.array([0, 0, 0, self.n, 0])
+        while state[0] < len(raw) - len(PADDING):
+            self.make_room(max(1, self.n // 8))
+            compiled.number_words(
+                *(raw, eight, class_table(), state, self.low, self.high),
+                *(self.slot, self.shift, LOW_FACTOR, HIGH_FACTOR, _LOW_MASK, _HIGH_MASK),
+                *(number, first, *long),
+            )
+            self.n = int(state[3])
+            place, starts, ends = long[:, : state[4]]
+            self.find_long(raw, place, starts, ends - starts, number)
+            state[3:] = self.n, 0
+        return number[: state[1]], first
+
+    def find_long(
+        self,
+        raw: NDArray[np.uint8],
+        places: Numbers,
+        starts: Numbers,
+        lengths: Numbers,
+        number: NDArray,
+    ) -> None:
+        """Write the numbers of long words into ``number`` at these places."""
         for place, start, length in zip(
-            which.tolist(), cut.starts[which].tolist(), cut.lengths[which].tolist(), strict=True
+            places.tolist(), starts.tolist(), lengths.tolist(), strict=True
         ):
-            word = cut.raw[start : start + length].tobytes()
+            word = raw[start : start + length].tobytes()
             if word not in self.long:
                 self.make_room(1)
                 self.long[word] = self.n

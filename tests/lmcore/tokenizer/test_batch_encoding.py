@@ -30,7 +30,7 @@ long_words = st.integers(1, 12).map(lambda n: "abc" * n)
     st.sampled_from([0, 3, 1 << 20]),
     st.sampled_from([0, 1 << 20]),
 )
-def test_every_text_is_encoded_as_by_definition(texts, special, size, remembered, few):
+def test_every_text_is_encoded_as_by_definition(engine, texts, special, size, remembered, few):
     """In batches of any size, with any special tokens, the ids of each text are the oracle's.
 
     Whether the words are known or new, and whether they are merged one by one or side by side.
@@ -40,8 +40,8 @@ def test_every_text_is_encoded_as_by_definition(texts, special, size, remembered
         patch.setattr(batch_encoding, "BATCH_CHARACTERS", size)
         patch.setattr(batch_encoding, "REMEMBERED_WORDS", remembered)
         patch.setattr(fast_encoding, "FEW_WORDS", few)
-        ids, offsets = BatchEncoder(TABLE).encode(texts, find)
-        again, _ = WARM.encode(texts, find)
+        ids, offsets = BatchEncoder(TABLE).encode(texts, find, engine)
+        again, _ = WARM.encode(texts, find, engine)
     assert again.tolist() == ids.tolist()
     found = [ids[start:end].tolist() for start, end in pairwise(offsets)]
     assert found == [encode_by_definition(text, VOCAB, MERGES, tuple(special)) for text in texts]
@@ -49,16 +49,16 @@ def test_every_text_is_encoded_as_by_definition(texts, special, size, remembered
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["", "", ""]])
-def test_no_text_has_no_ids(texts):
+def test_no_text_has_no_ids(engine, texts):
     """Nothing, and texts of nothing, give an empty array and their offsets."""
-    ids, offsets = BatchEncoder(TABLE).encode(iter(texts), IDS)
+    ids, offsets = BatchEncoder(TABLE).encode(iter(texts), IDS, engine)
     assert ids.tolist() == []
     assert offsets.tolist() == [0] * (len(texts) + 1)
 
 
-def test_a_byte_that_is_no_token_is_refused_and_forgotten():
+def test_a_byte_that_is_no_token_is_refused_and_forgotten(engine):
     """The error names the byte, and the next text is encoded as if it had not been."""
     encoder = BatchEncoder(merge_table({b"a": 0, b"b": 1, b"ab": 2}, {(b"a", b"b"): b"ab"}))
     with pytest.raises(InputError, match="the byte 0x63"):
-        encoder.encode(["abc"], {})
-    assert encoder.encode(["abb"], {})[0].tolist() == [2, 1]
+        encoder.encode(["abc"], {}, engine)
+    assert encoder.encode(["abb"], {}, engine)[0].tolist() == [2, 1]

@@ -6,6 +6,7 @@ from hypothesis import given, settings, strategies as st
 
 from lmcore.tokenizer import fast_encoding
 from lmcore.tokenizer.bpe import merge_word, single_bytes
+from lmcore.tokenizer.engine import compiled
 from lmcore.tokenizer.fast_encoding import (
     PairRanks,
     WordEncoder,
@@ -44,14 +45,14 @@ def test_short_and_long_words_merge_as_by_definition(word, merges):
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.text("abc", min_size=1, max_size=70), max_size=50), merge_orders())
-def test_many_words_merge_as_one(words, merges):
+def test_many_words_merge_as_one(engine, words, merges):
     """Side by side, words have the ids that each has alone, in their order."""
     tokens = [*(bytes([byte]) for byte in range(256)), *dict.fromkeys(merges.values())]
     table = merge_table({token: i for i, token in enumerate(tokens)}, merges)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast_encoding, "FEW_WORDS", 0)
         lengths = np.array([len(word) for word in words], np.int64)
-        ids, n_ids = WordMerger(table).merge("".join(words).encode(), lengths)
+        ids, n_ids = WordMerger(table).merge("".join(words).encode(), lengths, compiled(engine))
     ends = np.cumsum(n_ids).tolist()
     found = [ids[end - n : end].tolist() for end, n in zip(ends, n_ids.tolist(), strict=True)]
     assert found == [merge_ids(word.encode(), table) for word in words]

@@ -13,7 +13,7 @@ from tests.strategies import patterns, small_corpora, special_token_sets
 
 @settings(deadline=None)
 @given(small_corpora, patterns, special_token_sets)
-def test_counts_are_those_of_the_pre_tokens(texts, pattern, special_tokens):
+def test_counts_are_those_of_the_pre_tokens(engine, texts, pattern, special_tokens):
     """Every pre-token between special tokens is counted, by its bytes."""
     expected = Counter(
         word.encode()
@@ -21,22 +21,22 @@ def test_counts_are_those_of_the_pre_tokens(texts, pattern, special_tokens):
         for plain in split_special(text, special_tokens)[::2]
         for word in pre_tokens(plain, pattern)
     )
-    assert count_words(texts, pattern, special_tokens).as_dict() == expected
+    assert count_words(texts, pattern, special_tokens, engine=engine).as_dict() == expected
 
 
-def test_words_of_every_length_are_counted():
+def test_words_of_every_length_are_counted(engine):
     """From one byte to far beyond what fits into a number, each word is counted as itself."""
     words = [letter * length for length in range(1, 40) for letter in ("a", "b", "\u00e9")]
-    counts = count_words(words * 2 + words[:1]).as_dict()
+    counts = count_words(words * 2 + words[:1], engine=engine).as_dict()
     assert counts == {word.encode(): 2 for word in words} | {b"a": 3}
 
 
-def test_a_text_longer_than_a_piece_is_counted_whole():
+def test_a_text_longer_than_a_piece_is_counted_whole(engine):
     """Texts that are read in pieces lose nothing between them."""
     text = "one two<eos> three's \u6f22\u5b57, \U0001f600 caf\u00e9\n" * 5000
     plain = text.split("<eos>")
     expected = Counter(word.encode() for piece in plain for word in pre_tokens(piece))
-    assert count_words([text], "gpt2", ("<eos>",)).as_dict() == expected
+    assert count_words([text], "gpt2", ("<eos>",), engine=engine).as_dict() == expected
 
 
 def test_texts_are_read_one_by_one_and_reported():
