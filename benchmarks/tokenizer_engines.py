@@ -102,7 +102,7 @@ def _rustbpe_trainer():
         tokenizer = Tokenizer()
         # It has no special tokens: one fewer in all makes as many merges.
         tokenizer.train_from_iterator(iter([text]), vocab_size - 1, pattern=GPT2)
-        return lambda: _merges_of_ranks(dict(map(_token_rank, tokenizer.get_mergeable_ranks())))
+        return lambda: merges_of_ranks(dict(map(_token_rank, tokenizer.get_mergeable_ranks())))
 
     return train
 
@@ -139,7 +139,7 @@ def _merges_of_json(text: str) -> list[Pair]:
     ]
 
 
-def _merges_of_ranks(ranks: dict[bytes, int]) -> list[Pair]:
+def merges_of_ranks(ranks: dict[bytes, int]) -> list[Pair]:
     """The pair that made each token: what is left when its bytes are merged by the earlier ones."""
     pairs = []
     for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
