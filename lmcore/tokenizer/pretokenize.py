@@ -106,7 +106,7 @@ def safe_cut(text: str, low: int, high: int, pattern: Pattern) -> int:
     after something else is such a place in every pattern but none, and is found at once; the
     expression, which takes 0.1 s to compile, sees only texts that have none.
     """
-    space = high + 1
+    space = max(high, 0) + 1  # a negative end would count from the right
     for _ in range(_TRIES if pattern != "none" else 0):
         space = text.rfind(" ", max(low, 0) + 1, space)
         # What Python does not take for white space, the table does not either.
