@@ -35,6 +35,7 @@ class Meter:
     ) -> None:
         self.tokens_per_step = job.training.batch_size * job.model.context_length
         self.flops_per_token = training_flops(job.model, 1)
+        self.device = job.numerics.device
         self.total, self.before, self.peak = total, seconds, peak
         self.began = time.perf_counter()
         self.recent: deque[tuple[int, float]] = deque([(done, self.began)], maxlen=WINDOW)
@@ -95,15 +96,15 @@ class Meter:
             "tokens_per_second": speed,
             "flops_per_second": flops,
             **({"utilisation": flops / self.peak} if self.peak else {}),
-            "memory_bytes": memory_bytes(),
+            "memory_bytes": memory_bytes(self.device),
             "loss_scale": float(metrics["loss_scale"]),
             "skipped": int(metrics["skipped"]),
         }
 
 
-def memory_bytes() -> int:
-    """The most memory that this process has held: on the GPU where there is one, else in RAM."""
-    if torch.cuda.is_available():
+def memory_bytes(device: str) -> int:
+    """The most memory that this process has held: on the GPU where it computes there, else RAM."""
+    if device == "cuda":
         return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -102,10 +102,10 @@ def test_graph_is_recorded_on_one_gpu_only(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(numerics, "accelerator", lambda device: device)
     work = {"total_flops": 1e9, "micro_batch": 8}
     for asked, device, expected in (
-        (Numerics(), "cuda", False),
-        (Numerics(cuda_graph="auto"), "cuda", True),
-        (Numerics(cuda_graph="auto"), "cpu", False),
-        (Numerics(cuda_graph="auto", processes=2), "cuda", False),
+        (Numerics(), "cuda", True),
+        (Numerics(), "cpu", False),
+        (Numerics(processes=2), "cuda", False),
+        (Numerics(cuda_graph="off"), "cuda", False),
         (Numerics(cuda_graph="on"), "cuda", True),
     ):
         assert resolve(asked, device=device, **work).cuda_graph is expected
