@@ -17,7 +17,8 @@ import platform
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -106,6 +107,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--engines", nargs="+", choices=PACKAGES, default=list(PACKAGES))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--two-cores", action="store_true", help="encode in two processes at once, too"
+    )
     parser.add_argument("--json", type=Path, help="file that gets all the figures")
     return parser
 
@@ -130,7 +134,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         say("compiling, so that the rounds find numba's work done")
         run(Job("train", "lmcore+numba", str(text.files[sizes[0]]), 300))
     vocabulary = folder / "vocabulary.json"
-    if any(row.kind != "train" for row in rows.values()):
+    if options.two_cores or any(row.kind != "train" for row in rows.values()):
         say("training the vocabulary that all encode with")
         run(Job("train", "lmcore", str(text.files[0]), 32_000, 0, str(vocabulary)))
     for number in range(options.rounds):
@@ -155,6 +159,14 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 one.rounds.append(run(job, {"NUMBA_CACHE_DIR": cache} if cache else {}))
             except RuntimeError as error:
                 one.failed = str(error)
+    two_cores: dict[Engine, list[float]] = {}
+    if options.two_cores:
+        for engine in OURS:
+            if engine not in engines:
+                continue
+            say(f"one process, then two at once: {engine}")
+            job = Job("arrays", engine, str(text.files[0]), 32_000, vocabulary=str(vocabulary))
+            two_cores[engine] = [speedup(job) for _ in range(options.rounds)]
     for one in found:
         compare(one, found, rows[one.row], folder, text.files[rows[one.row].megabytes])
     return {
@@ -165,6 +177,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "text": text.name,
         "bytes": {size: path.stat().st_size for size, path in text.files.items()},
         "rounds": options.rounds,
+        "two_cores": two_cores,
         "measured": found,
     }
 
@@ -191,6 +204,14 @@ def run(job: Job, environment: dict[str, str] | None = None) -> dict[str, Any]:
     if done.returncode:
         raise RuntimeError((done.stderr.strip().splitlines() or ["it said nothing"])[-1])
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def speedup(job: Job) -> float:
+    """Wall time of one process that encodes all, over that of two that encode half each at once."""
+    one = run(job)["wall_seconds"]
+    with ThreadPoolExecutor(2) as pool:
+        halves = pool.map(run, [replace(job, part=part, parts=2) for part in range(2)])
+        return one / max(half["wall_seconds"] for half in halves)
 
 
 def compare(one: Measured, found: list[Measured], row: Row, folder: Path, text: Path) -> None:
@@ -269,6 +290,10 @@ def report(found: dict[str, Any]) -> str:
     ]
     for name in dict.fromkeys(one.row for one in found["measured"]):
         lines += ["", *section(ROWS[name], [m for m in found["measured"] if m.row == name])]
+    lines += [
+        f"\nencode all in two processes, {engine}: {median(speeds):.2f} times as fast as in one"
+        for engine, speeds in found["two_cores"].items()
+    ]
     return "\n".join(lines)
 
 

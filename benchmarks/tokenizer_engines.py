@@ -101,7 +101,9 @@ def _rustbpe_trainer():
     def train(text: str, vocab_size: int):
         tokenizer = Tokenizer()
         # It has no special tokens: one fewer in all makes as many merges.
-        tokenizer.train_from_iterator(iter([text]), vocab_size - 1, pattern=GPT2)
+        # nor are they cut out of the text, so it is given without them.
+        texts = iter(text.split(SPECIAL))
+        tokenizer.train_from_iterator(texts, vocab_size - 1, pattern=GPT2)
         return lambda: merges_of_ranks(dict(map(_token_rank, tokenizer.get_mergeable_ranks())))
 
     return train
@@ -118,7 +120,7 @@ def _huggingface_trainer():
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.train_from_iterator(
-            [text],
+            text.split(SPECIAL),  # training does not cut special tokens out
             trainers.BpeTrainer(
                 vocab_size=vocab_size,
                 special_tokens=[SPECIAL],

@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ class Job:
     core: the core to stay on; -1 leaves it open.
     result: the file that gets the merges or ids; "" writes none.
     vocabulary: the file of a trained one, for encoding.
+    part, parts: for encoding, which of so many parts of the documents.
     """
 
     kind: Literal["train", "arrays", "lists", "sentence"]
@@ -41,6 +43,8 @@ class Job:
     core: int = -1
     result: str = ""
     vocabulary: str = ""
+    part: int = 0
+    parts: int = 1
 
 
 def main() -> None:
@@ -86,14 +90,17 @@ def _encode(job: Job, text: str) -> dict[str, Any]:
         for _ in range(SENTENCE_CALLS // 10):
             made.one(sentence)
         found, seconds = timed(lambda: [made.one(sentence) for _ in range(SENTENCE_CALLS)])
-        ids, times = found[0], [seconds / SENTENCE_CALLS]
+        ids, times, wall = found[0], [seconds / SENTENCE_CALLS], seconds
         added = peak_bytes() - held
     else:
         texts = list(documents(text))
+        texts = texts[len(texts) * job.part // job.parts : len(texts) * (job.part + 1) // job.parts]
         work = made.arrays if job.kind == "arrays" else made.lists
+        started = time.perf_counter()
         _, cold = timed(lambda: work(texts))
         found, warm = timed(lambda: work(texts))
         times = [cold, warm]
+        wall = time.perf_counter() - started
         added = peak_bytes() - held
         ids = made.flat(found) if job.kind == "arrays" else [i for one in found for i in one]
     if job.result:
@@ -102,6 +109,7 @@ def _encode(job: Job, text: str) -> dict[str, Any]:
         np.save(job.result, np.array(ids, np.uint32))
     return {
         "import_seconds": import_seconds,
+        "wall_seconds": wall,
         "seconds": times,
         "added_bytes": added,
         "n": len(ids),
