@@ -11,6 +11,6 @@ MODULES = ["batches", "cases", "figures", "module_gpt", "sides"]
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_are_true(name: str) -> None:
     """Every example of the module runs and shows what it says."""
-    found = doctest.testmod(import_module(f"benchmarks.{name}"))
+    found = doctest.testmod(import_module(f"benchmarks.training.{name}"))
     assert found.attempted > 0
     assert found.failed == 0

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.module_gpt import FaithfulGPT, NanoGPT, module_params, module_stepper
+from benchmarks.training.module_gpt import FaithfulGPT, NanoGPT, module_params, module_stepper
 from lmcore.errors import InputError
 from lmcore.model.config import FeedForward, ModelConfig
 from lmcore.model.init import init_params

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.figures import Spread, differences, rows, table
-from benchmarks.rounds import Measured
-from benchmarks.sides import CompileMode, Kind, Side, Work
+from benchmarks.training.figures import Spread, differences, rows, table
+from benchmarks.training.rounds import Measured
+from benchmarks.training.sides import CompileMode, Kind, Side, Work
 from lmcore.model.counts import training_flops
 
 # 2 sequences of 16 tokens in 5 steps: 160 tokens a block

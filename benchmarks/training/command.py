@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from benchmarks.cases import CASES
-from benchmarks.figures import as_values, differences, rows, table
 from benchmarks.machine import cores
-from benchmarks.rounds import Measured, in_turns, matmul_flops
-from benchmarks.sides import MATMUL_SIZE, CompileMode, Mode, Work, sides_of
+from benchmarks.training.cases import CASES
+from benchmarks.training.figures import as_values, differences, rows, table
+from benchmarks.training.rounds import Measured, in_turns, matmul_flops
+from benchmarks.training.sides import MATMUL_SIZE, CompileMode, Mode, Work, sides_of
 from lmcore.errors import InputError
 from lmcore.model.counts import count_params, training_flops
 from lmcore.planning.peak import peak_flops
@@ -174,10 +174,3 @@ def heading(work: Work, mode: Mode, peak: Peak) -> str:
 def failure_lines(measured: list[Measured]) -> list[str]:
     """Why sides are missing from the table."""
     return [f"FAILED {one.side.name}: {one.failed}" for one in measured if one.failed]
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(f"error: {error}")

@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.sides import Side, Work, from_json
+from benchmarks.training.sides import Side, Work, from_json
 from flows.trainer.lifeline import die_with_parent, keep_freed_memory
 from lmcore.errors import InputError
 
@@ -31,8 +31,8 @@ def main() -> None:
 def prepare(side: Side, work: Work) -> tuple[Any, dict[str, Any]]:
     """Build and warm up; what the parent wants to know before it starts the clock."""
     from benchmarks.machine import facts
-    from benchmarks.memory import forget_peak, release
-    from benchmarks.steppers import build
+    from benchmarks.training.memory import forget_peak, release
+    from benchmarks.training.steppers import build
 
     stepper = build(side, work)
     first, warmup_seconds = timed(stepper, work.device, 1)
@@ -50,7 +50,7 @@ def prepare(side: Side, work: Work) -> tuple[Any, dict[str, Any]]:
 
 def go(stepper: Any, work: Work, steps: int) -> dict[str, Any]:
     """Make the steps and tell how long they took."""
-    from benchmarks.memory import peak_memory_bytes, release, reserved_bytes
+    from benchmarks.training.memory import peak_memory_bytes, release, reserved_bytes
 
     timed(stepper, work.device, work.lead_in)
     last, seconds = timed(stepper, work.device, steps)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.sides import Work
+from benchmarks.training.sides import Work
 from lmcore.data.gather import gather_windows, signed_view
 from lmcore.errors import InputError
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.sides import MATMUL_SIZE, Side, Work, to_json
+from benchmarks.training.sides import MATMUL_SIZE, Side, Work, to_json
 from flows.trainer.lifeline import CLEARED, environment
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MATMULS = {"cpu": 4, "cuda": 200}  # a second or less a block
 
 
@@ -24,7 +24,7 @@ class Measured:
 
     side: Side
     ready: dict[str, Any] = field(default_factory=dict)
-    """What the process said when it had warmed up, see `benchmarks.worker.prepare`."""
+    """What the process said when it had warmed up, see `benchmarks.training.worker.prepare`."""
     seconds: list[float] = field(default_factory=list)
     """Of each block."""
     last: dict[str, float] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Measuring:
             self.words = stack.enter_context(tempfile.TemporaryFile("w+", errors="replace"))
             process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "benchmarks.worker"),
+                    *(sys.executable, "-m", "benchmarks.training.worker"),
                     json.dumps(to_json(self.measured.side, self.work)),
                 ],
                 cwd=ROOT,

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from benchmarks.tokenizer import Measured, Row, compare
-from benchmarks.tokenizer_engines import (
+from benchmarks.tokenizer.command import Measured, Row, compare
+from benchmarks.tokenizer.engines import (
     PACKAGES,
     SPECIAL,
     TRAINERS,
@@ -13,8 +13,8 @@ from benchmarks.tokenizer_engines import (
     merges_of_ranks,
     trainer,
 )
-from benchmarks.tokenizer_texts import documents
-from benchmarks.tokenizer_worker import Job, measure, read_vocabulary, write_vocabulary
+from benchmarks.tokenizer.texts import documents
+from benchmarks.tokenizer.worker import Job, measure, read_vocabulary, write_vocabulary
 from lmcore import train_bpe
 from lmcore.synthetic.stories import stories
 

@@ -1,4 +1,4 @@
-"""One measurement in a process of its own: ``python -m benchmarks.tokenizer_worker JOB``.
+"""One measurement in a process of its own: ``python -m benchmarks.tokenizer.worker JOB``.
 
 Times are processor seconds of the whole process, threads included, from `getrusage`: they do not
 grow while another program has the core. Memory is the peak that the work added to what the process
@@ -17,8 +17,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.tokenizer_engines import Engine, Vocabulary, encoder, trainer
-from benchmarks.tokenizer_texts import documents
+from benchmarks.tokenizer.engines import Engine, Vocabulary, encoder, trainer
+from benchmarks.tokenizer.texts import documents
 
 SENTENCE_CALLS = 2_000
 
@@ -159,7 +159,7 @@ def write_vocabulary(path: Path, merges: list[tuple[bytes, bytes]]) -> None:
 
 def read_vocabulary(path: Path) -> Vocabulary:
     """The special token, the bytes, and a token for each merge."""
-    from benchmarks.tokenizer_engines import SPECIAL
+    from benchmarks.tokenizer.engines import SPECIAL
 
     merges = [(a.encode("latin-1"), b.encode("latin-1")) for a, b in json.loads(path.read_text())]
     tokens = [SPECIAL.encode(), *(bytes([byte]) for byte in range(256))]

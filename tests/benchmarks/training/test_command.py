@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import rounds, training
-from benchmarks.rounds import Measured, in_turns
-from benchmarks.sides import CompileMode, Side, Work, sides_of
+from benchmarks.training import command, rounds
+from benchmarks.training.rounds import Measured, in_turns
+from benchmarks.training.sides import CompileMode, Side, Work, sides_of
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TINY = ["--size", "tiny", "--steps", "3", "--blocks", "2", "--threads", "1"]
 
 
@@ -20,7 +20,7 @@ def test_one_command_compares(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     """Both sides make the same steps on the same tokens; figures are printed and written."""
     out = tmp_path / "figures.json"
     assert (
-        training.main([*TINY, "--mode", "eager", "--against", "faithful", "--json", str(out)]) == 0
+        command.main([*TINY, "--mode", "eager", "--against", "faithful", "--json", str(out)]) == 0
     )
     (found,) = json.loads(out.read_text())
     ours, theirs = found["rows"]
@@ -39,7 +39,7 @@ def test_one_command_compares(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.slow
 def test_compiled_sides_do_the_same_work(capsys: pytest.CaptureFixture[str]) -> None:
     """Compiled, our step and the module agree, and the time that it took is told."""
-    assert training.main([*TINY, "--mode", "compiled", "--against", "faithful"]) == 0
+    assert command.main([*TINY, "--mode", "compiled", "--against", "faithful"]) == 0
     assert re.search(r"\nlmcore .* \d+\.\d s ", capsys.readouterr().out)
 
 
@@ -49,11 +49,11 @@ def test_a_side_that_fails_is_told(
     """The reason stands below the table, and the exit status is 1."""
     facts = dict.fromkeys(("device", "python", "torch", "cuda", "numpy", "einops"), "known")
     machine = Measured(Side("matmul"), ready={"facts": facts})
-    monkeypatch.setattr(training, "matmul_flops", lambda work: (1e9, machine))
+    monkeypatch.setattr(command, "matmul_flops", lambda work: (1e9, machine))
     text = tmp_path / "tokens.bin"
     text.write_bytes(b"\xff\x00" * 100)
     words = ["--mode", "eager", "--against", "faithful", "--tokens", str(text)]
-    assert training.main([*TINY, *words]) == 1
+    assert command.main([*TINY, *words]) == 1
     shown = capsys.readouterr().out
     assert f"FAILED lmcore: {text} has the token id 255" in shown
     assert "no side came to its end" in shown
@@ -73,7 +73,7 @@ def test_a_wrong_word_is_refused(
 ) -> None:
     """What is not known is named, and what is."""
     with pytest.raises(SystemExit):
-        training.main(words)
+        command.main(words)
     assert expected in capsys.readouterr().err
 
 
@@ -126,6 +126,6 @@ def test_little_is_imported() -> None:
     absent = ["prefect", "pyarrow", "tyro", "pydantic", "rich", "httpx", "matplotlib"]
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({absent}));"
-        "import benchmarks.training, benchmarks.worker, benchmarks.steppers"
+        "from benchmarks.training import command, steppers, worker"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -2,9 +2,9 @@
 
 import torch
 
-from benchmarks.batches import batches
-from benchmarks.sides import Side, Work
-from benchmarks.steppers import beside_a_graph, ours, static_tensors, theirs
+from benchmarks.training.batches import batches
+from benchmarks.training.sides import Side, Work
+from benchmarks.training.steppers import beside_a_graph, ours, static_tensors, theirs
 from lmcore.model.config import ModelConfig
 from lmcore.params import flatten
 from lmcore.training.config import TrainingConfig

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from benchmarks.cases import CASES, Case, Device, training_of
+from benchmarks.training.cases import CASES, Case, Device, training_of
 from lmcore.model.config import ModelConfig
 from lmcore.training.config import TrainingConfig
 

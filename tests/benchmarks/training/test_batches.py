@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.batches import batches
-from benchmarks.sides import Work
+from benchmarks.training.batches import batches
+from benchmarks.training.sides import Work
 from lmcore.errors import InputError
 
 WORK = Work("tiny", "cpu", batch_size=3, threads=1, warmup_steps=2, steps=3, blocks=2)

@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from benchmarks.rounds import Measured
-from benchmarks.sides import Side, Work, model_of
+from benchmarks.training.rounds import Measured
+from benchmarks.training.sides import Side, Work, model_of
 from lmcore.model.counts import training_flops
 
 # Loss and gradient norm of the first steps, as in flows.trainer.compiled: kernels reorder sums,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.cases import CASES, Device
+from benchmarks.training.cases import CASES, Device
 from flows.presets import preset
 from lmcore.model.counts import count_params
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks.batches import batches
-from benchmarks.module_gpt import FaithfulGPT, NanoGPT, module_params, module_stepper
-from benchmarks.sides import MATMUL_SIZE, Side, Work
+from benchmarks.training.batches import batches
+from benchmarks.training.module_gpt import FaithfulGPT, NanoGPT, module_params, module_stepper
+from benchmarks.training.sides import MATMUL_SIZE, Side, Work
 from flows.trainer.graphed import graph_step
 from flows.trainer.numerics import Numerics, resolve
 from flows.trainer.reproducible import pin
@@ -38,7 +38,7 @@ def build(side: Side, work: Work) -> Stepper:
     """The parameters on the device, and the function that makes the next step.
 
     Raises:
-      InputError: the device is not there, or see `benchmarks.batches.token_ids`.
+      InputError: the device is not there, or see `benchmarks.training.batches.token_ids`.
     """
     if work.device == "cuda" and not torch.cuda.is_available():
         raise InputError(

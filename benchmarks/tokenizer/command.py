@@ -28,7 +28,7 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.machine import cores, cpu_name
-from benchmarks.tokenizer_engines import (
+from benchmarks.tokenizer.engines import (
     ENCODERS,
     ONE_THREAD,
     PACKAGES,
@@ -36,8 +36,8 @@ from benchmarks.tokenizer_engines import (
     TRAINERS,
     Engine,
 )
-from benchmarks.tokenizer_texts import corpus
-from benchmarks.tokenizer_worker import Job
+from benchmarks.tokenizer.texts import corpus
+from benchmarks.tokenizer.worker import Job
 from lmcore.errors import InputError
 from lmcore.tokenizer.fast_encoding import WordMerger, merge_table
 from lmcore.tokenizer.word_counts import count_words
@@ -194,7 +194,7 @@ def run(job: Job, environment: dict[str, str] | None = None) -> dict[str, Any]:
       RuntimeError: it failed; the message is the last line that it said.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.tokenizer_worker", json.dumps(asdict(job))],
+        [sys.executable, "-m", "benchmarks.tokenizer.worker", json.dumps(asdict(job))],
         cwd=ROOT,
         env=os.environ | ONE_THREAD | (environment or {}),
         capture_output=True,
@@ -329,7 +329,3 @@ def ratio(theirs: Measured, ours: Measured, part: int) -> float:
 
 def _median(one: Measured, name: str) -> float:
     return median(told[name] for told in one.rounds)
-
-
-if __name__ == "__main__":
-    main()

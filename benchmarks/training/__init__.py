@@ -1,0 +1,1 @@
+"""Our training step beside that of a module GPT."""
