@@ -49,6 +49,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     add("--against", type=names("faithful", "nanogpt"), default=["faithful", "nanogpt"])
     add("--free", action="store_true", help="also time our step without deterministic kernels")
     add("--cuda-graph", dest="graph", action="store_true", help="also time it as a CUDA graph")
+    add("--readable", action="store_true", help="also time it, eager, with torch.func's gradients")
     add(
         "--compile-mode",
         type=names(*get_args(CompileMode)),
@@ -117,7 +118,14 @@ class Peak(NamedTuple):
 def compare(work: Work, mode: Mode, peak: Peak, asked: argparse.Namespace) -> dict[str, Any]:
     """Measure one case in one mode, and print it."""
     print("\n" + heading(work, mode, peak), flush=True)
-    sides = sides_of(mode, tuple(asked.against), tuple(asked.compile_mode), asked.free, asked.graph)
+    sides = sides_of(
+        mode,
+        tuple(asked.against),
+        tuple(asked.compile_mode),
+        free=asked.free,
+        graph=asked.graph,
+        readable=asked.readable,
+    )
     measured = in_turns(sides, work, say, together=asked.together)
     found = rows(measured, work, peak.matmul, peak.vendor)
     unlike = differences(measured, work.training.precision)

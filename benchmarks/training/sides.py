@@ -30,6 +30,8 @@ class Side:
     """Deterministic kernels, as in our runs; a module never has them."""
     graph: bool = False
     """Our step replayed as one CUDA graph, as with --numerics.cuda-graph."""
+    readable: bool = False
+    """Our step as it is read: eager with torch.func's gradients, the oracle of the lean twin."""
 
     @property
     def name(self) -> str:
@@ -37,7 +39,8 @@ class Side:
         mode = self.compile if self.compile not in (None, "default") else ""
         graph = "graph" if self.graph else ""
         free = "free" if self.kind == "lmcore" and not self.pinned else ""
-        return ", ".join(word for word in (self.kind, mode, graph, free) if word)
+        readable = "torch.func" if self.readable else ""
+        return ", ".join(word for word in (self.kind, readable, mode, graph, free) if word)
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ def sides_of(
     compile_modes: tuple[CompileMode, ...],
     free: bool,
     graph: bool,
+    readable: bool = False,
 ) -> list[Side]:
     """Ours first, then the modules.
 
@@ -104,6 +108,7 @@ def sides_of(
       compile_modes: of ours, where the mode is compiled.
       free: ours also without determinism.
       graph: ours also as a CUDA graph, unless the compile mode makes one itself.
+      readable: ours also with torch.func's gradients, where the mode is eager.
 
     Example:
       >>> sides = sides_of("compiled", ("faithful",), ("default",), free=True, graph=False)
@@ -117,6 +122,8 @@ def sides_of(
         for graphed in ((False, True) if graph and compile_mode != "reduce-overhead" else (False,))
         for pinned in ((True, False) if free else (True,))
     ]
+    if readable and mode == "eager":
+        ours.append(Side("lmcore", readable=True))
     theirs: CompileMode | None = "default" if mode == "compiled" else None
     return ours + [Side(kind, compile=theirs, pinned=False) for kind in against]
 

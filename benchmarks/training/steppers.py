@@ -17,6 +17,8 @@ from lmcore.errors import InputError
 from lmcore.model.init import init_params
 from lmcore.model.positions import model_rotary_tables
 from lmcore.params import Params, flatten, unflatten
+from lmcore.training.gradient import loss_and_gradients as by_torch_func
+from lmcore.training.lean_gradient import grad_and_value
 from lmcore.training.step import TrainState, init_state, train_step
 
 
@@ -67,12 +69,14 @@ def set_numerics(side: Side, work: Work) -> None:
 def ours(side: Side, work: Work, feed: Iterator[tuple[Tensor, Tensor]]) -> Stepper:
     """`train_step` as in our runs: in place, rotary tables given, compiled as a whole, recorded."""
     model, training = work.case.model, work.training
+    lean = partial(by_torch_func, differentiate=grad_and_value)
     state = init_state(model, training, device=work.device)
     step: Callable[..., tuple[TrainState, dict[str, Tensor]]] = partial(
         train_step,
         model=model,
         training=training,
         rotary=model_rotary_tables(model, device=work.device),
+        loss_and_gradients=by_torch_func if side.compile or side.readable else lean,
         in_place=True,
     )
     if side.compile is not None:

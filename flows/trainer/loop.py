@@ -42,6 +42,8 @@ from lmcore.model.positions import model_rotary_tables
 from lmcore.params import Params, flatten, map_params, unflatten
 from lmcore.planning.peak import peak_flops
 from lmcore.training.config import n_steps
+from lmcore.training.gradient import loss_and_gradients
+from lmcore.training.lean_gradient import grad_and_value
 from lmcore.training.step import TrainState, init_state, train_step
 
 STOPPED = 143  # 128 + SIGTERM
@@ -227,8 +229,13 @@ class _NoLog:
 
 
 def make_step(job: Job, world: World) -> Callable:
-    """The training step of this process, its settings bound; compiled, recorded as was chosen."""
+    """The training step of this process, its settings bound; compiled, recorded as was chosen.
+
+    Eager, gradients are taken by the lean twin, the same bits in less memory; compiled, both are
+    the same graph.
+    """
     rows = job.training.batch_size // world.size
+    lean = partial(loss_and_gradients, differentiate=grad_and_value)
     step = partial(
         train_step,
         model=job.model,
@@ -236,6 +243,7 @@ def make_step(job: Job, world: World) -> Callable:
         n_micro_batches=rows // job.numerics.micro_batch,
         rotary=model_rotary_tables(job.model, device=world.device),
         reduce=sum_over_ranks if world.size > 1 else None,
+        loss_and_gradients=loss_and_gradients if job.numerics.compile else lean,
         in_place=True,
     )
     if job.numerics.compile:

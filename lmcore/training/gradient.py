@@ -30,6 +30,9 @@ Batch = tuple[Tensor, Tensor]
 Reduce = Callable[[Params], Params]
 """From a flat dict of this rank's tensors to the dict of their sums over all ranks."""
 
+Differentiate = Callable[..., Callable[[Params, Batch], tuple[Params, tuple[Tensor, Tensor]]]]
+"""From a function with something beside its value to one that gives gradients and both."""
+
 
 class LossAndGradients(Protocol):
     """What ``train_step`` needs from a way to differentiate the loss: the seam for a faster twin.
@@ -64,6 +67,7 @@ def loss_and_gradients(
     reduce: Reduce | None = None,
     rotary: RotaryTables | None = None,
     block: Block = transformer_block,
+    differentiate: Differentiate = torch.func.grad_and_value,
 ) -> tuple[Tensor, Params]:
     r"""Return the mean loss over all tokens of the batch, and its gradient.
 
@@ -91,6 +95,8 @@ def loss_and_gradients(
       rotary: ``model_rotary_tables(model)`` on the parameters' device; made anew where not given.
         Compiled, they must be given: they cannot be made under a transform.
       block: ``transformer_block``, or a compiled one.
+      differentiate: what takes the gradient of a function of the parameters; its lean twin is
+        ``lean_gradient.grad_and_value``.
 
     Returns:
       The mean loss (0-d, not scaled) and the gradients by name (not scaled).
@@ -123,8 +129,8 @@ def loss_and_gradients(
         loss = _sum_of_nats(params, part, model, loss_chunk_tokens, options) / n_tokens
         return (loss if scale is None else loss * scale), loss.detach()
 
-    differentiate = torch.func.grad_and_value(scaled_loss, has_aux=True)
-    parts = (differentiate(params, part) for part in micro_batches(batch, n_micro_batches))
+    gradient = differentiate(scaled_loss, has_aux=True)
+    parts = (gradient(params, part) for part in micro_batches(batch, n_micro_batches))
     grads, loss = fold(_add, ((grads, loss) for grads, (_, loss) in parts))
     if reduce is not None:
         total = reduce({_LOSS: loss, **grads})
