@@ -27,6 +27,8 @@ class Terminal:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
+        # A dumb terminal (Emacs, some CI) can redraw no line: it gets the plain ones.
+        self.redraws = self.console.is_terminal and not self.console.is_dumb_terminal
         self.live: Progress | None = None
         self.task = None
         self.last_plain = 0.0
@@ -47,7 +49,7 @@ class Terminal:
     def started(self, event: Event) -> None:
         self.stop_live()
         self.last_plain = time.monotonic()
-        if self.console.is_terminal:
+        if self.redraws:
             self.live = Progress(
                 SpinnerColumn(),
                 TextColumn(f"[bold]{event.stage:<{NAME_WIDTH}}[/]"),

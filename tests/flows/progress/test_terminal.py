@@ -14,11 +14,16 @@ from flows.progress.terminal import Terminal, clock, count, short_path, status, 
 from tests.flows.tiny_run import STAGES, Finished
 
 
-def shown(events: list[Event], *, terminal: bool = False) -> str:
+def shown(events: list[Event], *, terminal: bool = False, term: str = "xterm") -> str:
     """What a terminal, or a log, gets to see of some events."""
     file = io.StringIO()
     console = Console(
-        file=file, force_terminal=terminal, width=120, highlight=False, soft_wrap=True
+        file=file,
+        force_terminal=terminal,
+        width=120,
+        highlight=False,
+        soft_wrap=True,
+        _environ={"TERM": term},
     )
     screen = Terminal(console)
     for event in events:
@@ -71,6 +76,18 @@ def test_text_is_not_taken_for_markup() -> None:
     text = shown([Event("note", "download", "[bold]/a[0]"), Event("warning", "x", "[red]")])
     assert "[bold]/a[0]" in text
     assert "[red]" in text
+
+
+def test_a_dumb_terminal_gets_plain_lines() -> None:
+    """Where no line can be redrawn, progress is lines of text as in a log."""
+    data = {"done": 20, "total": 400, "unit": "steps", "loss": 2.5}
+    data |= {"tokens_per_second": 10240.0, "seconds_left": 76.0}
+    events = [Event("started", "pretrain"), Event("progress", "pretrain", data=data)]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "PLAIN_LINE_EVERY_SECONDS", 0.0)
+        text = shown(events, terminal=True, term="dumb")
+    assert "step 20/400   loss 2.5000" in text
+    assert "\x1b[?25l" not in text
 
 
 def test_terminal_is_left_as_it_was() -> None:
