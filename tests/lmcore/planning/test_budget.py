@@ -121,18 +121,27 @@ def test_a_model_without_vocabulary_has_no_budget():
 
 PROBE = """
 import resource, sys, torch
+from functools import partial
 from lmcore.model.config import ModelConfig
 from lmcore.training.config import TrainingConfig
+from lmcore.training.gradient import loss_and_gradients
+from lmcore.training.lean_gradient import grad_and_value
 from lmcore.training.step import init_state, train_step
 torch.set_num_threads(1)
 layers, batch, micro = map(int, sys.argv[1:4])
-model = ModelConfig(vocab_size=1024, d_model=256, n_layers=layers)
+lean = partial(loss_and_gradients, differentiate=grad_and_value)
+
+def peak_bytes(model, training):
+    ids = torch.zeros(training.batch_size, model.context_length, dtype=torch.int64)
+    state = init_state(model, training)
+    for _ in range(2):
+        state, _ = train_step(state, (ids, ids), model=model, training=training, in_place=True,
+                              n_micro_batches=training.batch_size // micro, loss_and_gradients=lean)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
 training = TrainingConfig(batch_size=batch, precision="float32")
-state, ids = init_state(model, training), torch.zeros(batch, 256, dtype=torch.int64)
-for _ in range(2):
-    state, _ = train_step(state, (ids, ids), model=model, training=training, in_place=True,
-                          n_micro_batches=batch // micro)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+before = peak_bytes(ModelConfig(vocab_size=64, d_model=16, n_layers=1, context_length=16), training)
+print(peak_bytes(ModelConfig(vocab_size=1024, d_model=256, n_layers=layers), training) - before)
 """
 
 
@@ -140,10 +149,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
 @pytest.mark.parametrize("case", [(4, 8, 8), (4, 8, 4)])
 def test_memory_is_near_the_measured_peak(case):
-    """The estimate is within a quarter of what a fresh process really held, beyond Python itself.
-
-    The quarter is twice the largest difference found over eleven models.
-    """
+    """The estimate is within 15% of what a fresh process really held, beyond Python and torch."""
     layers, batch, micro = case
     found = subprocess.run(
         [sys.executable, "-c", PROBE, *map(str, case)],
@@ -155,6 +161,5 @@ def test_memory_is_near_the_measured_peak(case):
     model = replace(MODEL, d_model=256, n_layers=layers)
     training = replace(TRAINING, batch_size=batch)
     expected = memory_bytes(model, training, micro_batch=micro).total
-    interpreter = 320e6  # measured: what importing torch and one small step leaves
-    measured = int(found.stdout) - interpreter
-    assert expected - PROCESS_BYTES == pytest.approx(measured, rel=0.25)
+    # Over twelve models the largest difference was 12%.
+    assert expected - PROCESS_BYTES == pytest.approx(int(found.stdout), rel=0.15)
