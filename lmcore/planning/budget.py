@@ -10,10 +10,10 @@ from lmcore.model.config import ModelConfig
 from lmcore.model.counts import ParamCounts, activation_bytes, count_params, training_flops
 from lmcore.training.config import TrainingConfig, n_steps
 
-# Going backward, the gradients of activations meet the activations: 0.9 to 1.4 times what the forward
-# pass keeps, in half precision 1.5 to 1.8. (By torch.func, which keeps the graph of the backward pass
-# as well, 2.7 to 2.9.) Peaks measured over twelve models of 0.7 to 23M parameters on a CPU were
-# within 12% of the estimates below.
+# Going backward, the gradients of activations meet the activations: 0.9 to 1.4 times what the
+# forward pass keeps, in half precision 1.5 to 1.8. (By torch.func, which keeps the graph of the
+# backward pass as well, 2.7 to 2.9.) Peaks measured over twelve models of 0.7 to 23M parameters on
+# a CPU were within 12% of the estimates below.
 _BACKWARD = {"float32": 1.3, "bfloat16": 1.6, "float16": 1.6}
 _LOGITS = 1.6  # likewise, of the logits and their log-probabilities
 _STATE = 12  # bytes a parameter: float32 weights and AdamW's two moments
