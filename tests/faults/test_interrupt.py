@@ -20,8 +20,10 @@ from tests.faults.damage import contents, forget
 ROOT = Path(__file__).parents[2]
 SOON_SECONDS = 5.0
 STAGES = ("download", "tokenizer", "pretokenize", "pretrain", "evaluate")
-# So much text that each of the first three stages takes half a second or more.
-LARGE = ("--corpus.n-train-stories", "20000", "--tokenizer.vocab-size", "1000")
+# So much text that each of the first three stages can be caught at work: by a process that looks
+# every 20 ms, and by one that waits for 50 ms.
+LARGE = ("--corpus.n-train-stories", "6000", "--tokenizer.vocab-size", "1000")
+LARGER = ("--corpus.n-train-stories", "20000", "--tokenizer.vocab-size", "1000")
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def interrupt_in(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[float]]:
 def test_ctrl_c_in_a_stage_of_this_process(stage, small, tmp_path, interrupt_in):
     """One line and 130, within five seconds; what was made before is whole, the rest is gone."""
     pressed = interrupt_in(stage, 0.05)
-    ended = small(tmp_path, *LARGE)
+    ended = small(tmp_path, *LARGER)
     assert time.monotonic() - pressed[0] < SOON_SECONDS
     assert_interrupted(ended)
     assert sorted(path.name for path in (tmp_path / "store").iterdir()) == sorted(
