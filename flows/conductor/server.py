@@ -256,13 +256,20 @@ def bury() -> None:
 def hurry() -> None:
     """Give a temporary server a moment to write down that the run was interrupted, then kill it.
 
-    Its database survives that: at worst a page shows the run as running until the next one.
+    Its database survives that: at worst a page shows the run as running until the next one. What
+    Prefect still has to say then fails at once: tried again, each of some five calls would cost
+    two seconds.
     """
     server = temporary()
-    if server is not None:
-        timer = threading.Timer(LAST_WORDS_SECONDS, server.server_process.kill)
-        timer.daemon = True
-        timer.start()
+    if server is None:
+        return
+    from prefect.client import base
+
+    if hasattr(base, "PREFECT_CLIENT_MAX_RETRIES"):  # a name of Prefect's own, read at each call
+        vars(base)["PREFECT_CLIENT_MAX_RETRIES"] = types.SimpleNamespace(value=lambda: 0)
+    timer = threading.Timer(LAST_WORDS_SECONDS, server.server_process.kill)
+    timer.daemon = True
+    timer.start()
 
 
 def conducts() -> bool:

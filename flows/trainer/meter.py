@@ -4,6 +4,7 @@ import resource
 import sys
 import time
 from collections import deque
+from pathlib import Path
 
 import torch
 
@@ -106,5 +107,7 @@ def memory_bytes(device: str) -> int:
     """The most memory that this process has held: on the GPU where it computes there, else RAM."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    if sys.platform == "linux":  # ru_maxrss would begin with what the parent had when it forked
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS

@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -199,3 +200,31 @@ def test_only_prefects_lines_are_kept_off_the_terminal() -> None:
     assert passes("root")
     assert not passes("prefect.flow_runs")
     assert not passes("EventsWorker")
+
+
+def test_after_ctrl_c_the_server_is_killed_and_no_call_tried_again(
+    prefect_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect's last words have their moment; what fails after it costs no seconds of retries.
+
+    When this fails, Prefect has renamed what its client reads: mend `hurry`, or Ctrl-C takes ten
+    seconds on a busy machine.
+    """
+    from prefect.client import base
+
+    class Process:
+        def __init__(self) -> None:
+            self.killed = threading.Event()
+
+        def kill(self) -> None:
+            self.killed.set()
+
+    process = Process()
+    monkeypatch.setattr(base, "PREFECT_CLIENT_MAX_RETRIES", base.PREFECT_CLIENT_MAX_RETRIES)
+    monkeypatch.setattr(server, "temporary", lambda: types.SimpleNamespace(server_process=process))
+    monkeypatch.setattr(server, "LAST_WORDS_SECONDS", 0.01)
+    server.hurry()
+    assert process.killed.wait(10)
+    source = inspect.getsource(base.PrefectHttpxSyncClient._send_with_retry)
+    assert "while try_count <= PREFECT_CLIENT_MAX_RETRIES.value()" in source
+    assert base.PREFECT_CLIENT_MAX_RETRIES.value() == 0
