@@ -265,8 +265,9 @@ def hurry() -> None:
         return
     from prefect.client import base
 
-    if hasattr(base, "PREFECT_CLIENT_MAX_RETRIES"):  # a name of Prefect's own, read at each call
-        vars(base)["PREFECT_CLIENT_MAX_RETRIES"] = types.SimpleNamespace(value=lambda: 0)
+    module: types.ModuleType = base
+    if hasattr(module, "PREFECT_CLIENT_MAX_RETRIES"):  # a name of Prefect's own, read at each call
+        vars(module)["PREFECT_CLIENT_MAX_RETRIES"] = types.SimpleNamespace(value=lambda: 0)
     timer = threading.Timer(LAST_WORDS_SECONDS, server.server_process.kill)
     timer.daemon = True
     timer.start()
