@@ -265,12 +265,16 @@ def hurry() -> None:
         return
     from prefect.client import base
 
-    module: types.ModuleType = base
-    if hasattr(module, "PREFECT_CLIENT_MAX_RETRIES"):  # a name of Prefect's own, read at each call
-        vars(module)["PREFECT_CLIENT_MAX_RETRIES"] = types.SimpleNamespace(value=lambda: 0)
+    try_once(base)
     timer = threading.Timer(LAST_WORDS_SECONDS, server.server_process.kill)
     timer.daemon = True
     timer.start()
+
+
+def try_once(client: types.ModuleType) -> None:
+    """Have Prefect's client give up at the first failure; its module reads the name at each call."""
+    if hasattr(client, "PREFECT_CLIENT_MAX_RETRIES"):
+        vars(client)["PREFECT_CLIENT_MAX_RETRIES"] = types.SimpleNamespace(value=lambda: 0)
 
 
 def conducts() -> bool:
