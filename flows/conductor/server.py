@@ -272,7 +272,7 @@ def hurry() -> None:
 
 
 def try_once(client: types.ModuleType) -> None:
-    """Have Prefect's client give up at the first failure; its module reads the name at each call."""
+    """Have Prefect's client give up at the first failure; it reads this name at each call."""
     if hasattr(client, "PREFECT_CLIENT_MAX_RETRIES"):
         vars(client)["PREFECT_CLIENT_MAX_RETRIES"] = types.SimpleNamespace(value=lambda: 0)
 
