@@ -42,7 +42,7 @@ from lmcore.errors import InputError
 from lmcore.tokenizer.fast_encoding import WordMerger, merge_table
 from lmcore.tokenizer.word_counts import count_words
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 OURS: tuple[Engine, ...] = ("lmcore", "lmcore+numba")
 
 
