@@ -40,3 +40,16 @@ def chunked(draw, texts=tricky_text) -> tuple[str, list[str]]:
     places = st.lists(st.integers(0, len(text)), max_size=8).map(sorted)
     cuts = [0, *draw(places), len(text)]
     return text, [text[start:end] for start, end in pairwise(cuts)]
+
+
+@st.composite
+def merge_orders(draw) -> dict[tuple[bytes, bytes], bytes]:
+    """Merges over three letters in any order, so that pairs often make the same bytes."""
+    tokens = [b"a", b"b", b"c"]
+    pairs: list[tuple[bytes, bytes]] = []
+    for _ in range(draw(st.integers(0, 14))):
+        pair = (draw(st.sampled_from(tokens)), draw(st.sampled_from(tokens)))
+        if len(pair[0] + pair[1]) < 6 and pair not in pairs:
+            pairs.append(pair)
+            tokens.append(pair[0] + pair[1])
+    return {(left, right): left + right for left, right in draw(st.permutations(pairs))}

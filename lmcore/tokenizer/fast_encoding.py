@@ -7,10 +7,10 @@ What is faster, and what makes it exact:
 - Many words are merged side by side on arrays (`WordMerger`): each round takes the best pair of
   every word that has one. A table finds the rank of a pair, as `word_table` finds a word.
 - A short word is merged by the plain rule on ids. A long one is a linked list whose places wait in
-  a bucket for each rank, with a heap of the ranks that have a bucket, so that 1 MB without a space
-  takes seconds, not days. As by definition, a pair is merged at all its places, from left to
-  right, before the next is looked for: where two pairs make the same bytes, a new neighbour may
-  rank lower than the pair that made it.
+  a bucket for each rank, with a heap of the ranks that have a bucket: n log n steps. As by
+  definition, a pair is merged at all its places, from left to right, before the next is looked
+  for: where two pairs make the same bytes, a new neighbour may rank lower than the pair that made
+  it. Much text in long words is merged in the same way on arrays (`long_words`).
 """
 
 import heapq
@@ -24,9 +24,13 @@ from numpy.typing import NDArray
 
 from lmcore.errors import InputError
 from lmcore.tokenizer.bpe import Pair, missing_byte
+from lmcore.tokenizer.long_words import EDGE, Rules, merge_row
 from lmcore.tokenizer.word_table import HIGH_FACTOR, LOW_FACTOR
 
+PLAIN_RULE_BYTES = 12  # up to here a short list is searched sooner than buckets are filled
 SHORT_WORD_BYTES = 64
+ROW_BYTES = 2_048  # of long words together: from here on they are merged in one row
+ARRAY_WORD_BYTES = 1 << 16
 FEW_WORDS = 32  # one by one they are merged sooner than on arrays
 REMEMBERED_WORD_CHARACTERS = 64
 REMEMBERED_WORDS = 1 << 18
@@ -76,11 +80,15 @@ class WordEncoder(dict[str, tuple[int, ...]]):
 
 def merge_ids(word: bytes, table: MergeTable) -> list[int]:
     """The ids of one pre-token: the pair of lowest rank is merged first, until none is left."""
+    if len(word) >= ARRAY_WORD_BYTES:
+        # To build the tables takes some 20 ms, less than they save.
+        one_word = np.array([len(word)])
+        return WordMerger(table).merge(word, one_word)[0].tolist()
     try:
         ids = [table.byte_ids[byte] for byte in word]
     except KeyError as error:
         raise InputError(missing_byte(error.args[0])) from None
-    merge = merge_short if len(word) <= SHORT_WORD_BYTES else merge_long
+    merge = merge_short if len(word) <= PLAIN_RULE_BYTES else merge_long
     return merge(ids, table)
 
 
@@ -175,7 +183,12 @@ class WordMerger:
         done = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]  # ids, and their words
         if alone.any():
             ends = np.cumsum(lengths)
-            for number in np.flatnonzero(alone).tolist():
+            one_by_one = alone
+            long = lengths > SHORT_WORD_BYTES
+            if int(lengths[long].sum()) >= ROW_BYTES:
+                done.append(self._merge_long(ids[long[word]], word[long[word]]))
+                one_by_one = alone & ~long
+            for number in np.flatnonzero(one_by_one).tolist():
                 end = int(ends[number])
                 merged = merge_ids(text[end - int(lengths[number]) : end], self.table)
                 done.append((np.array(merged, np.int64), np.full(len(merged), number)))
@@ -193,6 +206,14 @@ class WordMerger:
         ids, word = (np.concatenate(arrays) for arrays in zip(*done, strict=True))
         order = np.argsort(word, kind="stable")
         return ids[order], np.bincount(word, minlength=n_words)
+
+    def _merge_long(self, ids: NDArray, word: NDArray) -> tuple[NDArray, NDArray]:
+        """Merge words in one row; the ids, and the word of each."""
+        starts = np.flatnonzero(np.diff(word, prepend=-1))
+        row = np.insert(ids, starts[1:], EDGE)
+        merged = merge_row(row, Rules(self.table.ranks, self.ranks.find, self.made))
+        is_edge = merged == EDGE
+        return merged[~is_edge].astype(np.int64), word[starts][np.cumsum(is_edge)[~is_edge]]
 
     def _merge_compiled(
         self, ids: NDArray, lengths: NDArray, which: NDArray, kernels: ModuleType

@@ -16,19 +16,7 @@ from lmcore.tokenizer.fast_encoding import (
     merge_short,
     merge_table,
 )
-
-
-@st.composite
-def merge_orders(draw) -> dict[tuple[bytes, bytes], bytes]:
-    """Merges over three letters in any order, so that pairs often make the same bytes."""
-    tokens = [b"a", b"b", b"c"]
-    pairs: list[tuple[bytes, bytes]] = []
-    for _ in range(draw(st.integers(0, 14))):
-        pair = (draw(st.sampled_from(tokens)), draw(st.sampled_from(tokens)))
-        if len(pair[0] + pair[1]) < 6 and pair not in pairs:
-            pairs.append(pair)
-            tokens.append(pair[0] + pair[1])
-    return {(left, right): left + right for left, right in draw(st.permutations(pairs))}
+from tests.strategies import merge_orders
 
 
 @settings(deadline=None, max_examples=200)
