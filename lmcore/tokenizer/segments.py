@@ -31,7 +31,7 @@ def segments(
 
     Holds about ``size`` characters, and more only where the text itself has no place to be cut:
     one word, one run of white space or of signs of that length (for gpt4, also of digits; for the
-    pattern none, everything between two special tokens).
+    pattern none, everything between two special tokens). Then it holds twice that length at most.
 
     Args:
       chunks: strings, cut anywhere, each valid Unicode.
@@ -44,10 +44,19 @@ def segments(
       ['a', ' b ', '<eos>', 'c d']
     """
     held = _Held("", 0)
-    for gathered in _gather(chunks, size):
-        found, held = _cut(_Held(held.text + gathered, held.scanned), pattern, special_tokens)
-        yield from found
-    yield from _whole(held.text, special_tokens)
+    waiting: list[str] = []
+    n_waiting = 0
+    for part in _small(chunks, size):
+        waiting.append(part)
+        n_waiting += len(part)
+        # At least as much as is held: each copy is then twice as long as the last, and all together
+        # are a few times the text. Of 10 MB in one word, 64 KiB at a time would copy 800 MB.
+        if n_waiting >= max(size, len(held.text)):
+            text = "".join((held.text, *waiting))
+            found, held = _cut(_Held(text, held.scanned), pattern, special_tokens)
+            yield from found
+            waiting, n_waiting = [], 0
+    yield from _whole("".join((held.text, *waiting)), special_tokens)
 
 
 class _Held(NamedTuple):
@@ -57,19 +66,11 @@ class _Held(NamedTuple):
     scanned: int
 
 
-def _gather(chunks: Iterable[str], size: int) -> Iterator[str]:
-    """The same text in strings of about ``size``: small chunks joined, large ones cut."""
-    waiting: list[str] = []
-    n_waiting = 0
+def _small(chunks: Iterable[str], size: int) -> Iterator[str]:
+    """The same text in strings of at most ``size``."""
     for chunk in chunks:
         for start in range(0, len(chunk), size):
-            part = chunk[start : start + size]
-            waiting.append(part)
-            n_waiting += len(part)
-            if n_waiting >= size:
-                yield "".join(waiting)
-                waiting, n_waiting = [], 0
-    yield "".join(waiting)
+            yield chunk[start : start + size]
 
 
 def _cut(

@@ -5,6 +5,7 @@ from itertools import islice
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from lmcore.tokenizer import segments as module
 from lmcore.tokenizer.pretokenize import pre_tokens, split_special
 from lmcore.tokenizer.segments import segments
 from tests.strategies import chunked, patterns, special_token_sets
@@ -55,3 +56,57 @@ def test_a_large_text_is_given_out_in_small_pieces():
     pieces = [s.text for s in segments(["some words " * 1000], "gpt2", (), size=100)]
     assert "".join(pieces) == "some words " * 1000
     assert max(map(len, pieces)) <= 200
+
+
+@pytest.mark.parametrize("letter", ["x", " ", "1", "!", "\u6f22"])
+@pytest.mark.parametrize("pattern", ["gpt2", "gpt4", "whitespace", "none"])
+def test_a_text_without_a_place_to_be_cut_is_copied_and_searched_in_proportion(
+    letter, pattern, monkeypatch
+):
+    """Copied a few times in all, and each character searched once, however long it is."""
+    copied = searched = 0
+    cut, whole, safe_cut = module._cut, module._whole, module.safe_cut
+
+    def counted_cut(held, *settings):
+        nonlocal copied
+        copied += len(held.text)
+        found, rest = cut(held, *settings)
+        copied += len(rest.text)
+        return found, rest
+
+    def counted_whole(text, *settings):
+        nonlocal copied
+        copied += len(text)
+        return whole(text, *settings)
+
+    def counted_safe_cut(text, low, high, pattern):
+        nonlocal searched
+        searched += max(high - low, 0)
+        return safe_cut(text, low, high, pattern)
+
+    monkeypatch.setattr(module, "_cut", counted_cut)
+    monkeypatch.setattr(module, "_whole", counted_whole)
+    monkeypatch.setattr(module, "safe_cut", counted_safe_cut)
+    for n in (1 << 12, 1 << 15):
+        copied = searched = 0
+        chunks = [letter * 7] * (n // 7)
+        joined = "".join(s.text for s in segments(chunks, pattern, ("<eos>",), size=64))
+        assert joined == "".join(chunks)
+        assert copied <= 6 * n
+        assert searched <= n
+
+
+def test_a_place_to_be_cut_is_found_after_a_long_word():
+    """A long word makes the reading run ahead by its own length, and no further."""
+    n_read = 0
+
+    def chunks():
+        nonlocal n_read
+        for chunk in ["x" * 10] * 1_000 + ["word "] * 10_000:
+            n_read += len(chunk)
+            yield chunk
+
+    found = segments(chunks(), "gpt2", (), size=100)
+    assert next(found).text.startswith("x" * 10_000)
+    assert n_read <= 2 * 20_000
+    assert all(len(segment.text) <= 200 for segment in found)
