@@ -23,7 +23,7 @@ from flows.store.key import Request
 from flows.store.lock import held_descriptors
 from flows.store.record import Artifact
 from flows.trainer.job import Job
-from flows.trainer.numerics import Resolved, available_cores
+from flows.trainer.numerics import Resolved
 from lmcore.errors import InputError
 from lmcore.model.config import ModelConfig
 
@@ -100,7 +100,9 @@ def pretokenize_request(config: RunConfig, upstream: Upstream) -> Request:
     )
 
 
-def pretokenize_build(context: Context, upstream: Upstream, out_dir: Path, _: Path) -> Product:
+def pretokenize_build(
+    context: Context, upstream: Upstream, out_dir: Path, work_dir: Path
+) -> Product:
     config, corpus, trained = context.config, upstream["download"], upstream["tokenizer"]
     with naming_texts(config.source, corpus):
         return pretokenize.run(
@@ -110,9 +112,9 @@ def pretokenize_build(context: Context, upstream: Upstream, out_dir: Path, _: Pa
             trained.path / tokenizer.FILE,
             trained.digest,
             out_dir,
+            work_dir,
             context.notify,
             context.map_in_order,
-            context.execution.workers or available_cores(),
         )
 
 

@@ -5,14 +5,13 @@ a pool of the standard library. Which one it is changes no result.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import nullcontext
 from importlib.util import find_spec
-from itertools import islice
 from multiprocessing import get_context
-from queue import SimpleQueue
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from flows.conductor import server
 from lmcore.errors import InputError
@@ -23,14 +22,22 @@ R = TypeVar("R")
 
 
 def map_shards(
-    fn: Callable[[T], R], items: Iterable[T], *, runner: Runner = "threads", workers: int = 0
-) -> list[R]:
-    """``[fn(item) for item in items]``, several at once.
+    fn: Callable[[T], R],
+    items: Iterable[T],
+    *,
+    runner: Runner = "threads",
+    workers: int = 0,
+    ahead: int = 2,
+) -> Iterator[R]:
+    """``map(fn, items)``, several at once, in bounded memory.
 
-    The first shard that raises stops those that have not begun; the call returns when those at
-    work have ended, so keep a shard to a few seconds. Over 8 short shards threads took 1 s and
-    the others 20 to 27, for each of their workers imports Prefect: take those for many long
-    shards whose work holds the interpreter's lock.
+    Items are read as results are taken: at most ``workers + ahead`` are under way, so that the
+    workers have something to do while the caller looks at a result or reads an item. What goes
+    wrong (in ``fn``, or in reading the items) is raised in the place of its result, after those
+    before it; then nothing more is begun, and what is at work ends first, so keep a shard to a few
+    seconds. Over 8 short shards threads took 1 s and the others 20 to 27, for each of their
+    workers imports Prefect: take those for many long shards whose work holds the interpreter's
+    lock.
 
     Args:
       fn: what to do with one shard. For any runner but threads, a function of a module, and its
@@ -40,35 +47,114 @@ def map_shards(
         ``DASK_SCHEDULER_ADDRESS`` or one made for the call; a Ray cluster, the one at
         ``RAY_ADDRESS`` or one made for the call.
       workers: how many at once; 0 takes every core.
+      ahead: how many more are read and wait for a worker.
 
     Returns:
       The results, in the order of the items.
 
     Raises:
-      InputError: the runner's package is missing, or Prefect does not conduct and the runner is
-        dask or ray.
-      Exception: what the first shard to fail raised.
+      InputError: at once: the runner's package is missing, or Prefect does not conduct and the
+        runner is dask or ray.
+      Exception: with the results: what the first shard to fail raised.
 
     Example:
-      >>> map_shards(len, ["a", "bcd"], runner="threads")
+      >>> list(map_shards(len, ["a", "bcd"], runner="threads"))
       [1, 3]
     """
-    shards = dict(enumerate(items))
-    width = workers or os.cpu_count() or 1
-    results: dict[int, R] = {}
     need_package(runner)
-    if in_a_run():
-        through_prefect(fn, shards, runner, width, results)
-    elif runner in ("dask", "ray"):
+    conducted = in_a_run()
+    if not conducted and runner in ("dask", "ray"):
         raise InputError(
             f"--runner {runner} is one of Prefect's task runners, and --engine none does without "
             "Prefect: take --engine prefect, or --runner processes"
         )
-    left = {index: item for index, item in shards.items() if index not in results}
-    if left:
+    width = workers or os.cpu_count() or 1
+    return results_of(fn, Line(items, width + ahead), runner, width, conducted)
+
+
+def results_of(
+    fn: Callable[[T], R], line: "Line[T]", runner: Runner, width: int, conducted: bool
+) -> Iterator[R]:
+    """The results, through Prefect while it conducts and does not fail."""
+    if conducted:
+        yield from through_prefect(fn, line, runner, width)
+    if line.more():
         with pool(runner, width) as executor:
-            drain(lambda item: executor.submit(fn, item), left, width, results)
-    return [results[index] for index in shards]
+            try:
+                yield from line.through(lambda item: executor.submit(fn, item))
+            finally:
+                executor.shutdown(cancel_futures=True)  # what has begun ends first
+
+
+class Line(Generic[T]):
+    """Items in order: those under way, with their futures, and then those still to be read.
+
+    Args:
+      items: what to read from.
+      length: how many are under way at most.
+    """
+
+    def __init__(self, items: Iterable[T], length: int) -> None:
+        self.source = iter(items)
+        self.length = length
+        self.waiting: deque[tuple[T, Any]] = deque()  # an item and its future, None before that
+        self.broken: Exception | None = None  # why no more can be read
+
+    def more(self) -> bool:
+        """Whether there is an item without a result; reads one to see."""
+        if not self.waiting:
+            self.read()
+        if not self.waiting and self.broken is not None:
+            raise self.broken
+        return bool(self.waiting)
+
+    def read(self) -> bool:
+        """Read one more item; False where there is none."""
+        if self.broken is not None:
+            return False
+        try:
+            self.waiting.append((next(self.source), None))
+        except StopIteration:
+            return False
+        except Exception as error:
+            self.broken = error  # its turn comes after the results of what was read before
+            return False
+        return True
+
+    def fill(self, submit: Callable[[T], Any]) -> None:
+        """Submit what was read, and read as much as there is room for."""
+        for place, (item, future) in enumerate(self.waiting):
+            if future is None:
+                self.waiting[place] = (item, submit(item))
+        while len(self.waiting) < self.length and self.read():
+            item, _ = self.waiting[-1]
+            self.waiting[-1] = (item, submit(item))
+
+    def through(self, submit: Callable[[T], Any]) -> Iterator[Any]:
+        """The results of all items that are left, in order."""
+        while self.more():
+            self.fill(submit)
+            result = self.waiting[0][1].result()
+            self.waiting.popleft()
+            yield result
+
+    def settle(self, trouble: tuple[type[Exception], ...]) -> None:
+        """Wait for what is under way; what met with trouble is to be submitted again."""
+        for place, (item, future) in enumerate(self.waiting):
+            if future is not None:
+                self.waiting[place] = (item, settled(future, trouble))
+
+
+def settled(future: Any, trouble: tuple[type[Exception], ...]) -> Any:
+    """A future that has its outcome; None where that is trouble."""
+    kept: Future[Any] = Future()
+    try:
+        kept.set_result(future.result())
+    except trouble:
+        return None
+    except Exception as error:
+        kept.set_exception(error)
+    return kept
 
 
 def need_package(runner: Runner) -> None:
@@ -89,10 +175,8 @@ def in_a_run() -> bool:
     return bool(FlowRunContext.get() or TaskRunContext.get())
 
 
-def through_prefect(
-    fn: Callable[[T], R], shards: Mapping[int, T], runner: Runner, width: int, results: dict[int, R]
-) -> None:
-    """Each shard as a task run; where Prefect itself fails, what is missing stays missing."""
+def through_prefect(fn: Callable[[T], R], line: Line[T], runner: Runner, width: int) -> Iterator[R]:
+    """Each shard as a task run; where Prefect itself fails, what is missing stays in the line."""
     import httpx
     import prefect
     from prefect.cache_policies import NO_CACHE
@@ -105,10 +189,15 @@ def through_prefect(
         name="shard", cache_policy=NO_CACHE, persist_result=False, log_prints=False, retries=0
     )(shard)
     one_server = nullcontext() if runner == "threads" else server.shared()
+    trouble = (PrefectException, httpx.HTTPError)
     try:
         with one_server, task_runner(runner, width) as started:
-            drain(lambda item: started.submit(made, {"item": item}), shards, width, results)
-    except (PrefectException, httpx.HTTPError) as error:
+            try:
+                yield from line.through(lambda item: started.submit(made, {"item": item}))
+            except trouble:
+                line.settle(trouble)  # before the workers are sent away
+                raise
+    except trouble as error:
         server.lose(f"it fails ({server.first_line(error)}); the run goes on without it")
 
 
@@ -137,32 +226,3 @@ def pool(runner: Runner, width: int) -> Executor:
     if runner == "threads":
         return ThreadPoolExecutor(width)
     return ProcessPoolExecutor(width, mp_context=get_context("spawn"))
-
-
-def drain(
-    submit: Callable[[T], Any], shards: Mapping[int, T], width: int, results: dict[int, R]
-) -> None:
-    """At most ``width`` shards at once until all are done or one has raised."""
-    finished: SimpleQueue[tuple[int, Any]] = SimpleQueue()
-    ahead = iter(shards.items())
-    failure: Exception | None = None
-
-    def begin(index: int, item: T) -> None:
-        submit(item).add_done_callback(lambda future: finished.put((index, future)))
-
-    for index, item in islice(ahead, width):
-        begin(index, item)
-    running = min(width, len(shards))
-    while running:
-        index, future = finished.get()
-        running -= 1
-        try:
-            results[index] = future.result()
-        except Exception as error:
-            failure = failure or error
-        following = next(ahead, None) if failure is None else None
-        if following is not None:
-            begin(*following)
-            running += 1
-    if failure is not None:
-        raise failure

@@ -11,7 +11,7 @@ logical digest, and that is what travels downstream.
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,6 +33,21 @@ GROUP_ROWS = 1 << 16
 SHARD_TOKENS = 1 << 26
 
 
+@dataclass(frozen=True)
+class Begun:
+    """The first shards of a set, which are there already.
+
+    Attributes:
+      paths: the files.
+      counts: of them together.
+      digest: of their rows.
+    """
+
+    paths: tuple[Path, ...] = ()
+    counts: TokenCounts = field(default_factory=TokenCounts)
+    digest: TokenDigest = field(default_factory=TokenDigest)
+
+
 def write_shards(
     folder: Path,
     prefix: str,
@@ -41,6 +56,7 @@ def write_shards(
     *,
     shard_tokens: int = SHARD_TOKENS,
     group_tokens: int = GROUP_TOKENS,
+    begun: Begun | None = None,
 ) -> TokenShards:
     """Write rows as they come into ``prefix-00000.parquet`` and on, in bounded memory.
 
@@ -51,6 +67,8 @@ def write_shards(
       header: what the tokens mean.
       shard_tokens: a file ends with the row group that brings it to so many tokens.
       group_tokens: a row group ends with the row that brings it to so many tokens.
+      begun: shards to go on from, each as full as one can be; ``batches`` are the rows after
+        theirs. The set is the same as one written in one go.
 
     Returns:
       The shards, their counts, and the logical digest of all rows. Without rows there is one
@@ -67,7 +85,8 @@ def write_shards(
       >>> shards.counts
       TokenCounts(rows=2, documents=2, tokens=3, bytes=13)
     """
-    digest, counts, paths = TokenDigest(), TokenCounts(), []
+    begun = begun or Begun()
+    digest, counts, paths = begun.digest.copy(), begun.counts, list(begun.paths)
     groups = watched(in_groups(batches, group_tokens, GROUP_ROWS), digest, header)
     group = next(groups, None)
     while group is not None or not paths:

@@ -133,6 +133,12 @@ class TokenDigest:
         self.rows.update(np.stack(columns, axis=1).astype("<i8").tobytes())
         self.ids.update(rows.ids.astype("<u4").tobytes())
 
+    def copy(self) -> "TokenDigest":
+        """A digest of the same rows, which goes on by itself."""
+        other = TokenDigest()
+        other.rows, other.ids = self.rows.copy(), self.ids.copy()
+        return other
+
     def hexdigest(self) -> str:
         """The digest of the rows so far, 64 hexadecimal digits."""
         return hashlib.sha256(b"tokens 1" + self.rows.digest() + self.ids.digest()).hexdigest()

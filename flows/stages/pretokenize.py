@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from itertools import islice
@@ -13,7 +14,9 @@ import numpy as np
 from flows.corpora.config import ReadingConfig
 from flows.corpora.documents import read_documents
 from flows.corpora.pieces import Document, in_batches
-from flows.formats.token_parquet import write_shards
+from flows.corpora.text_size import text_bytes
+from flows.formats.kept_shards import hand_over, keep_shards
+from flows.formats.token_parquet import Begun, write_shards
 from flows.formats.token_rows import TokenRows
 from flows.formats.token_shards import TokenHeader, TokenShards
 from flows.formats.tokenizer_json import load_tokenizer
@@ -27,9 +30,13 @@ BATCH_CHARACTERS = 1 << 22
 
 
 class MapInOrder(Protocol):
-    """Calls a function on items, perhaps several at once; results come in order."""
+    """Calls a function on items, perhaps several at once; results come in order.
 
-    def __call__(self, fn: Callable, items: list, /) -> list: ...
+    Where it returns an iterator, items are read and results made as they are taken, so that no
+    more than a few are in memory.
+    """
+
+    def __call__(self, fn: Callable, items: Iterable, /) -> Iterable: ...
 
 
 @dataclass(frozen=True)
@@ -66,9 +73,9 @@ def run(
     tokenizer: Path,
     tokenizer_digest: str,
     out_dir: Path,
+    work_dir: Path,
     notify: Notify,
     map_in_order: MapInOrder,
-    at_once: int,
 ) -> Product:
     """Write ``train-*.parquet`` and ``valid-*.parquet``.
 
@@ -76,65 +83,116 @@ def run(
       pretokenize, reading: the slices.
       texts: the files of "train" and "valid".
       tokenizer: the tokenizer's file; its digest goes into every shard.
-      map_in_order: how batches of documents are shared out; ``at_once`` of them at a time.
+      out_dir: gets the files.
+      work_dir: holds the shards that are finished; those of a call that did not end are kept, if
+        it was given the same.
+      map_in_order: how batches of documents are shared out.
 
     Raises:
       InputError: a text cannot be read, or holds nothing.
     """
-    loaded = load_tokenizer(tokenizer)
+    loaded = load_once(tokenizer)
     header = TokenHeader(
         tokenizer_digest, loaded.vocab_size, loaded.encode(pretokenize.end_of_text)[0]
     )
     facts: dict[str, object] = {"eos_id": header.eos_id, "vocab_size": header.vocab_size}
-    used = np.zeros(header.vocab_size, dtype=bool)
+    used = np.zeros(header.vocab_size, dtype=bool)  # by the training text
+
+    def see(rows: TokenRows) -> None:
+        used[rows.ids] = True
+
     for split, path in texts.items():
         limit = reading.max_train_bytes if split == "train" else 0
+        watch = see if split == "train" else ignore
+        begun = keep_shards(work_dir, split, header, watch)
+        if begun.paths:
+            notify(Event("note", "pretokenize", kept(split, begun)))
         documents = read_documents(path, reading, max_bytes=limit)
-        rows = encoded(documents, tokenizer, split, notify, map_in_order, at_once)
-        shards = write_shards(
-            out_dir,
+        batches = in_batches(islice(documents, begun.counts.rows, None), BATCH_CHARACTERS)
+        rows = told(
+            map_in_order(partial(encode_batch, tokenizer), batches),
             split,
-            marked(rows, used, split == "train"),
+            begun,
+            text_bytes(path, reading, limit),
+            notify,
+        )
+        shards = write_shards(
+            work_dir,
+            split,
+            seen(rows, watch),
             header,
             shard_tokens=pretokenize.shard_tokens,
+            begun=begun,
         )
         facts[split] = describe(shards)
-    facts["vocabulary_used"] = float(used.mean())
-    return Product(join_digests(facts), facts)
+    hand_over(work_dir, out_dir)
+    _idle.pop(tokenizer, None)
+    return Product(join_digests(facts), facts | vocabulary_facts(loaded, used))
 
 
-def encoded(
-    documents: Iterable[Document],
-    tokenizer: Path,
-    split: str,
-    notify: Notify,
-    map_in_order: MapInOrder,
-    at_once: int,
+def kept(split: str, begun: Begun) -> str:
+    """What is said of an earlier try."""
+    number, counts = len(begun.paths), begun.counts
+    return (
+        f"{split}: {number} shard{'s' * (number > 1)} of an earlier try kept, "
+        f"{counts.tokens:,} tokens"
+    )
+
+
+def told(
+    batches: Iterable[TokenRows], split: str, begun: Begun, total: int | None, notify: Notify
 ) -> Iterator[TokenRows]:
-    """Token rows of all documents, in order, ``at_once`` batches in memory at a time."""
-    batches = in_batches(documents, BATCH_CHARACTERS)
-    encode = partial(encode_batch, tokenizer)
-    done_bytes = done_tokens = 0
-    while wave := list(islice(batches, at_once)):
-        for rows in map_in_order(encode, wave):
-            done_bytes += int(rows.byte_lengths.sum())
-            done_tokens += int(rows.offsets[-1])
-            data = {"done": done_bytes, "total": None, "unit": "bytes", "label": split}
-            notify(Event("progress", "pretokenize", data=data | {"tokens": done_tokens}))
-            yield rows
+    """Pass rows on, telling how far they come."""
+    data = {"unit": "bytes", "label": split}
+    done, tokens = begun.counts.bytes, begun.counts.tokens
+
+    def tell(total: int | None) -> None:
+        total = max(total, done) if total is not None else None
+        progress = {"done": done, "total": total, "tokens": tokens}
+        notify(Event("progress", "pretokenize", data=data | progress))
+
+    tell(total)
+    for rows in batches:
+        done += int(rows.byte_lengths.sum())
+        tokens += int(rows.offsets[-1])
+        tell(total)
+        yield rows
+    tell(done)
+
+
+def ignore(rows: TokenRows) -> None:
+    """Look at no rows."""
+
+
+def seen(batches: Iterable[TokenRows], see: Callable[[TokenRows], None]) -> Iterator[TokenRows]:
+    """Pass rows on, each shown to ``see``."""
+    for rows in batches:
+        see(rows)
+        yield rows
+
+
+# Encoding remembers words, and one memory cannot serve two threads at once: whoever encodes takes
+# a tokenizer from here and puts it back, warm. There are as many as are ever at work at once.
+_idle: dict[Path, list[Tokenizer]] = {}
 
 
 @lru_cache(maxsize=2)
 def load_once(tokenizer: Path) -> Tokenizer:
-    """The tokenizer, read once in each worker process."""
+    """The tokenizer, read once in each worker process: 0.3 s where 32,000 tokens are listed."""
     return load_tokenizer(tokenizer)
 
 
 def encode_batch(tokenizer: Path, documents: list[Document]) -> TokenRows:
     """Encode documents; what looks like a special token in a document's text is plain text."""
-    ids, offsets = load_once(tokenizer).encode_batch(
+    idle = _idle.setdefault(tokenizer, [])
+    try:
+        encoder = idle.pop()
+    except IndexError:
+        encoder = copy(load_once(tokenizer))  # a copy has the words and merges, and no memory
+    ids, offsets = encoder.encode_batch(
         [document.text for document in documents], allow_special=False
     )
+    idle.append(encoder)
     return TokenRows(
         np.array([document.id for document in documents], dtype=np.int64),
         np.array([document.part for document in documents], dtype=np.int32),
@@ -144,12 +202,15 @@ def encode_batch(tokenizer: Path, documents: list[Document]) -> TokenRows:
     )
 
 
-def marked(rows: Iterator[TokenRows], used: np.ndarray, mark: bool) -> Iterator[TokenRows]:
-    """Pass rows on, marking in ``used`` the ids that occur."""
-    for batch in rows:
-        if mark:
-            used[batch.ids] = True
-        yield batch
+def vocabulary_facts(tokenizer: Tokenizer, used: np.ndarray) -> dict[str, object]:
+    """What of the vocabulary occurs in the training text: its share, and the longest token."""
+    ids = np.flatnonzero(used)
+    longest = tokenizer.vocab[ids[np.argmax(tokenizer.token_lengths[ids])]]
+    return {
+        "vocabulary_used": float(used.mean()),
+        "longest_token": longest.decode("utf-8", "replace"),
+        "longest_token_bytes": len(longest),
+    }
 
 
 def describe(shards: TokenShards) -> dict[str, object]:

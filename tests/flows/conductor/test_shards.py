@@ -3,6 +3,7 @@
 import operator
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,7 +19,7 @@ from lmcore.errors import InputError
 @given(items=st.lists(st.integers()), workers=st.integers(1, 5))
 def test_results_come_in_the_order_of_the_items(items: list[int], workers: int) -> None:
     """The result is that of a list comprehension, for any items and any number of workers."""
-    assert map_shards(lambda n: n * n, items, workers=workers) == [n * n for n in items]
+    assert list(map_shards(lambda n: n * n, items, workers=workers)) == [n * n for n in items]
 
 
 def test_order_is_kept_when_the_first_shard_is_the_last_to_end() -> None:
@@ -28,13 +29,14 @@ def test_order_is_kept_when_the_first_shard_is_the_last_to_end() -> None:
         time.sleep(seconds)
         return seconds
 
-    assert map_shards(work, [0.2, 0.0, 0.1], workers=3) == [0.2, 0.0, 0.1]
+    assert list(map_shards(work, [0.2, 0.0, 0.1], workers=3)) == [0.2, 0.0, 0.1]
 
 
-@given(failing=st.integers(0, 9), workers=st.integers(1, 4))
-def test_first_error_stops_what_has_not_begun(failing: int, workers: int) -> None:
-    """After a shard raises, no more than the shards at work beside it have been begun."""
+@given(failing=st.integers(0, 9), workers=st.integers(1, 4), ahead=st.integers(0, 3))
+def test_first_error_stops_what_has_not_begun(failing: int, workers: int, ahead: int) -> None:
+    """Results before the shard that raises are given; only those under way beside it are begun."""
     begun: list[int] = []
+    taken: list[int] = []
 
     def work(n: int) -> int:
         begun.append(n)
@@ -42,12 +44,61 @@ def test_first_error_stops_what_has_not_begun(failing: int, workers: int) -> Non
             raise ValueError(f"shard {n}")
         return n
 
-    with ThreadPoolExecutor(workers) as pool, pytest.raises(ValueError, match=f"shard {failing}"):
-        shards.drain(lambda n: pool.submit(work, n), dict(enumerate(range(10))), workers, {})
-    # Others may end, and be followed, before the failure is looked at; none after it.
-    assert set(range(failing + 1)) <= set(begun)
-    if workers == 1:
-        assert begun == list(range(failing + 1))
+    with pytest.raises(ValueError, match=f"shard {failing}"):
+        taken.extend(map_shards(work, range(10), workers=workers, ahead=ahead))
+    assert taken == list(range(failing))
+    assert set(range(failing + 1)) <= set(begun) <= set(range(failing + workers + ahead))
+
+
+@given(good=st.integers(0, 6), workers=st.integers(1, 3))
+def test_items_that_cannot_be_read_fail_in_their_place(good: int, workers: int) -> None:
+    """The results of the items read before come first, then the error of the reading."""
+
+    def items() -> Iterator[int]:
+        yield from range(good)
+        raise InputError("not UTF-8")
+
+    taken: list[int] = []
+    with pytest.raises(InputError, match="not UTF-8"):
+        taken.extend(map_shards(lambda n: n, items(), workers=workers))
+    assert taken == list(range(good))
+
+
+@given(workers=st.integers(1, 3), ahead=st.integers(0, 3))
+def test_items_are_read_as_results_are_taken(workers: int, ahead: int) -> None:
+    """No more items are held than the workers and those that wait; nor after the last was taken."""
+    read = 0
+
+    def items() -> Iterator[int]:
+        nonlocal read
+        for n in range(12):
+            read += 1
+            yield n
+
+    for taken, _ in enumerate(map_shards(abs, items(), workers=workers, ahead=ahead)):
+        assert read - taken <= workers + ahead
+    assert read == 12
+
+
+def test_work_goes_on_while_a_result_is_looked_at() -> None:
+    """While the caller holds a result, the next ones are made."""
+    begun = [threading.Event() for _ in range(3)]
+
+    def work(n: int) -> int:
+        begun[n].set()
+        return n
+
+    for n in map_shards(work, range(3), workers=1, ahead=1):
+        assert all(event.wait(10) for event in begun[: n + 2])
+
+
+def test_results_that_are_not_wanted_are_not_made() -> None:
+    """Whoever takes no more results stops what has not begun."""
+    done: list[int] = []
+    shards_made = map_shards(done.append, range(100), workers=1)
+    next(shards_made)
+    shards_made.close()  # type: ignore[attr-defined]
+    assert len(done) <= 4
 
 
 def test_no_more_shards_than_workers_are_at_work() -> None:
@@ -63,14 +114,14 @@ def test_no_more_shards_than_workers_are_at_work() -> None:
         with lock:
             at_work -= 1
 
-    map_shards(work, range(12), workers=3)
+    list(map_shards(work, range(12), workers=3))
     assert most == 3
 
 
 def test_processes_give_the_same_list() -> None:
     """Fresh processes give the same results as threads."""
     items = [-3, 0, 4]
-    assert map_shards(operator.neg, items, runner="processes", workers=1) == [3, 0, -4]
+    assert list(map_shards(operator.neg, items, runner="processes", workers=1)) == [3, 0, -4]
 
 
 @pytest.mark.parametrize("runner", ["dask", "ray"])
@@ -96,7 +147,7 @@ def test_shards_are_task_runs_where_prefect_conducts(
     from prefect.client.orchestration import get_client
 
     monkeypatch.setenv("LMCORE_ENGINE", "prefect")
-    square = engine.task("squares")(lambda: map_shards(lambda n: n * n, range(5), workers=2))
+    square = engine.task("squares")(lambda: list(map_shards(lambda n: n * n, range(5), workers=2)))
     assert engine.run_flow(engine.flow("shards")(square)).value == [0, 1, 4, 9, 16]
     with get_client(sync_client=True) as client:
         names = eventually(
@@ -116,7 +167,7 @@ def test_failing_shard_ends_the_run_with_its_own_error(
             raise InputError("shard 1 is not UTF-8")
         return n
 
-    flow = engine.flow("stand-in")(lambda: map_shards(work, range(4), workers=1))
+    flow = engine.flow("stand-in")(lambda: list(map_shards(work, range(4), workers=1)))
     assert engine.run_flow(flow).status == 1
     assert capfd.readouterr().err == "error: shard 1 is not UTF-8\n"
 
@@ -148,7 +199,7 @@ def test_shards_that_prefect_fails_to_run_are_run_plainly(
         done.append(n)
         return -n
 
-    flow = engine.flow("stand-in")(lambda: map_shards(work, range(4), workers=1))
+    flow = engine.flow("stand-in")(lambda: list(map_shards(work, range(4), workers=1)))
     assert engine.run_flow(flow).value == [0, -1, -2, -3]
     assert done == [0, 1, 2, 3]
     assert "goes on without it" in capfd.readouterr().err
@@ -161,6 +212,6 @@ def test_prefects_processes_give_the_same_list(
     """Prefect's process runner gives the results that threads give."""
     monkeypatch.setenv("LMCORE_ENGINE", "prefect")
     flow = engine.flow("stand-in")(
-        lambda: map_shards(operator.neg, [-3, 0, 4], runner="processes", workers=2)
+        lambda: list(map_shards(operator.neg, [-3, 0, 4], runner="processes", workers=2))
     )
     assert engine.run_flow(flow).value == [3, 0, -4]

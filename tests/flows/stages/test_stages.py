@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.conductor.shards import map_shards
 from flows.corpora.config import ReadingConfig, SourceConfig
 from flows.corpora.documents import read_documents
 from flows.formats.token_parquet import read_shard, write_shards
@@ -116,9 +117,10 @@ def tokenized(corpus: Path, tmp_path: Path, name: str, **settings: object) -> Pr
     """Both splits of the corpus as shards, in a folder of that name."""
     if not (tmp_path / "tokenizer" / tokenizer.FILE).exists():
         trained(corpus, tmp_path / "tokenizer")
-    out = tmp_path / name
+    out, work = tmp_path / name, tmp_path / f"{name}-work"
     out.mkdir()
-    options = {"map_in_order": map_here, "at_once": 2} | settings
+    work.mkdir()
+    options = {"map_in_order": map_here} | settings
     config = options.pop("config", pretokenize.PretokenizeConfig())
     return pretokenize.run(
         config,  # type: ignore[arg-type]
@@ -127,6 +129,7 @@ def tokenized(corpus: Path, tmp_path: Path, name: str, **settings: object) -> Pr
         tmp_path / "tokenizer" / tokenizer.FILE,
         "ab" * 32,
         out,
+        work,
         silent,
         **options,  # type: ignore[arg-type]
     )
@@ -160,7 +163,7 @@ def test_sharing_out_changes_no_digest(
     """The number of workers, the size of their batches and of the shards leave the tokens alike."""
     first = tokenized(corpus, tmp_path, "a")
     monkeypatch.setattr(pretokenize, "BATCH_CHARACTERS", 1)
-    second = tokenized(corpus, tmp_path, "b", at_once=3)
+    second = tokenized(corpus, tmp_path, "b", map_in_order=partial(map_shards, workers=3))
     in_small_groups = partial(write_shards, group_tokens=8)
     monkeypatch.setattr(pretokenize, "write_shards", in_small_groups)
     small = pretokenize.PretokenizeConfig(shard_tokens=10)
