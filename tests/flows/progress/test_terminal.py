@@ -10,7 +10,7 @@ from rich.console import Console
 
 from flows.progress import terminal as module
 from flows.progress.events import Event
-from flows.progress.terminal import Terminal, clock, count, short_path, status, summary
+from flows.progress.terminal import Speed, Terminal, clock, count, short_path, status, summary
 from tests.flows.tiny_run import STAGES, Finished
 
 
@@ -113,13 +113,55 @@ def test_event_of_no_concern_is_passed_over() -> None:
 def test_status_of_other_units() -> None:
     """Bytes and counts, with and without a known end."""
     assert status({}) == ""
-    assert status({"done": 5_000, "total": 10_000, "unit": "bytes"}) == "5.0 kB of 10.0 kB"
+    assert status({"done": 5_000, "total": 10_000, "unit": "bytes"}) == "5.0 of 10.0 kB"
+    assert status({"done": 900, "total": 10_000, "unit": "bytes"}) == "900 B of 10.0 kB"
     assert (
         status({"done": 1234, "total": None, "unit": "bytes", "label": "train"}) == "train 1.2 kB"
     )
     assert status({"done": 1234, "total": 2000, "unit": "samples"}) == "1,234 of 2,000 samples"
     begun = {"done": 1, "total": 9, "unit": "steps", "loss": 1, "tokens_per_second": 0.0}
     assert status(begun) == "step 1/9   loss 1.0000   0 tokens/s"
+
+
+def test_text_is_told_with_its_speed_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes and characters get their speed, and the time left where there is an end."""
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module, "PLAIN_LINE_EVERY_SECONDS", 0.0)
+    file = io.StringIO()
+    screen = Terminal(Console(file=file, force_terminal=False, width=120))
+    screen(Event("started", "pretokenize"))
+    for label, unit, total in (
+        ("train", "bytes", 70_000_000),
+        ("valid", "bytes", None),
+        ("count", "characters", None),
+    ):
+        for done in (0, 20_000_000, 40_000_000):
+            data = {"done": done, "total": total, "unit": unit, "label": label}
+            screen(Event("progress", "pretokenize", data=data))
+            now[0] += 2.0
+    assert [line.removeprefix("  pretokenize  ") for line in file.getvalue().splitlines()] == [
+        "train 0 B of 70.0 MB",
+        "train 20.0 of 70.0 MB   10.0 MB/s   0:05 left",
+        "train 40.0 of 70.0 MB   10.0 MB/s   0:03 left",
+        "valid 0 B",
+        "valid 20.0 MB   10.0 MB/s",
+        "valid 40.0 MB   10.0 MB/s",
+        "count 0 characters",
+        "count 20,000,000 characters   10.00M/s",
+        "count 40,000,000 characters   10.00M/s",
+    ]
+
+
+def test_speed_is_that_of_now() -> None:
+    """What was slow long ago, or was kept of an earlier try, does not count."""
+    speed, data = Speed(), {"unit": "bytes", "label": "train", "total": None}
+    found = {}
+    for second in range(101):
+        done = 10**9 + second + 9 * max(second - 50, 0)  # 1 a second, then 10
+        found = speed.of(data | {"done": done}, float(second))
+    assert found["per_second"] == 10.0
+    assert speed.of(data | {"done": 1}, 101.0) == {}
 
 
 def test_every_stage_has_a_summary(finished: Finished) -> None:
