@@ -5,10 +5,10 @@ from itertools import islice
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from lmcore.tokenizer import segments as module
-from lmcore.tokenizer.pretokenize import pre_tokens, split_special
+from lmcore.tokenizer import pretokenize, segments as module
+from lmcore.tokenizer.pretokenize import pre_tokens, safe_cut, split_special
 from lmcore.tokenizer.segments import segments
-from tests.strategies import chunked, patterns, special_token_sets
+from tests.strategies import chunked, patterns, special_token_sets, tricky_text
 
 
 @settings(deadline=None, max_examples=200)
@@ -110,3 +110,20 @@ def test_a_place_to_be_cut_is_found_after_a_long_word():
     assert next(found).text.startswith("x" * 10_000)
     assert n_read <= 2 * 20_000
     assert all(len(segment.text) <= 200 for segment in found)
+
+
+@settings(deadline=None, max_examples=300)
+@given(tricky_text, st.integers(-2, 70), st.integers(-2, 70), patterns, st.sampled_from([1, 2, 5]))
+def test_a_cut_is_found_where_there_is_one(text, low, high, pattern, searched_first):
+    """By one look at each place: whatever is searched first, a cut is one, and none is missed."""
+    high = min(high, len(text) - 1)
+    places = [
+        place
+        for place in range(max(low, 0) + 1, high + 1)
+        if pretokenize._compiled(pretokenize.SAFE_CUTS[pattern], False).match(text, place - 1)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretokenize, "_SEARCHED_FIRST", searched_first)
+        patch.setattr(pretokenize, "_TRIES", 0)
+        cut = safe_cut(text, low, high, pattern)
+    assert cut in places if places else cut == 0
