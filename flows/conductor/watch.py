@@ -52,11 +52,16 @@ class Pages:
 
 
 def publish_report(report: Report) -> None:
-    """Result table, loss curve, samples and links."""
+    """Result table, loss curve, texts, samples and links."""
     rows = [{"measure": m.name, "value": m.value, "unit": m.unit} for m in report.measurements]
     remarks = "\n".join(f"- {remark}" for remark in report.remarks)
     pages.publish_table(f"{report.name}-result", rows, f"## {report.name}\n\n{remarks}")
     pages.publish_image(f"{report.name}-loss", report.curve, f"loss over tokens of {report.name}")
+    texts = [
+        {"measure": name, "training text": train, "validation text": valid}
+        for name, train, valid in report.tokens
+    ]
+    pages.publish_table(f"{report.name}-tokens", texts, "the texts as tokens")
     if report.samples:
         pages.publish_markdown(f"{report.name}-samples", samples(report), "what the model wrote")
     listed = "\n".join(f"| {stage} | `{path}` |" for stage, path in report.artifacts.items())

@@ -9,6 +9,7 @@ from flows.formats import metrics_log
 from flows.report.charts import draw_loss
 from flows.report.page import write_page
 from flows.report.report import Report
+from flows.report.tokens import token_table
 from flows.store.code_digest import stale_modules
 from flows.store.key import Request, make_key
 from flows.store.record import Artifact
@@ -35,6 +36,7 @@ def collect(
         remarks=tuple(result["remarks"]),
         curve=folder / "loss.png",
         artifacts={stage: artifact.path for stage, artifact in artifacts.items()},
+        tokens=token_table(artifacts["pretokenize"].facts),
     )
     page, stamp, made_from = folder / "report.md", folder / STAMP, origin(report, config, artifacts)
     written = report.curve.exists() and page.exists() and stamp.exists()

@@ -14,12 +14,14 @@ def write_page(report: Report, config: RunConfig, path: Path) -> None:
 
 
 def page(report: Report, config: RunConfig) -> str:
-    """The result table, remarks, curve, samples and artifacts, in Markdown."""
+    """The result table, remarks, curve, texts, samples and artifacts, in Markdown."""
     sections = [
         f"# {report.name}",
         result_table(report),
         "\n".join(f"- {remark}" for remark in report.remarks),
         f"![loss over tokens]({report.curve.name})",
+        "## The texts as tokens",
+        token_table(report),
         "## Samples",
         samples(report),
         "## Artifacts",
@@ -34,6 +36,17 @@ def result_table(report: Report) -> str:
     """The measurements as a Markdown table."""
     rows = [f"| {m.name} | {m.text} | {m.unit} |" for m in report.measurements]
     return "\n".join(["| measure | value | unit |", "|---|---:|---|", *rows])
+
+
+def token_table(report: Report) -> str:
+    """The texts as tokens as a Markdown table."""
+    rows = [f"| {name} | {cell(train)} | {cell(valid)} |" for name, train, valid in report.tokens]
+    return "\n".join(["| measure | training text | validation text |", "|---|---:|---:|", *rows])
+
+
+def cell(text: str) -> str:
+    """Text as it is, in a cell of a table: a token may be made of marks that Markdown knows."""
+    return "".join(f"\\{c}" if c in "\\`*_~|<>[]#&$" else c for c in text)
 
 
 def samples(report: Report) -> str:

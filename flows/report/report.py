@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.report.tokens import TokenFigure
 from lmcore.evaluation.tally import Measurement
 
 
@@ -19,6 +20,7 @@ class Report:
       remarks: sentences about the result.
       curve: the picture of the loss, a PNG file.
       artifacts: stage to folder.
+      tokens: the table of the texts as tokens.
     """
 
     name: str
@@ -28,3 +30,4 @@ class Report:
     remarks: tuple[str, ...]
     curve: Path
     artifacts: Mapping[str, Path]
+    tokens: tuple[TokenFigure, ...]

@@ -1,4 +1,4 @@
-"""The report in a terminal: result table, samples, and where everything is."""
+"""The report in a terminal: samples, texts, result table, and where everything is."""
 
 from rich import box
 from rich.console import Console
@@ -18,6 +18,13 @@ def show(report: Report, console: Console) -> None:
         title = f"sample, seed {sample['seed']}{note_of(sample)}"
         shown = Panel(Text(sample["text"]), title=title, title_align="left", width=width)
         console.print(shown, soft_wrap=False)
+    texts = Table(box=box.SIMPLE_HEAD, title="the texts as tokens", title_justify="left")
+    texts.add_column("measure")
+    texts.add_column("training text", justify="right")
+    texts.add_column("validation text", justify="right")
+    for figure in report.tokens:
+        texts.add_row(*map(Text, figure))
+    console.print(texts)
     table = Table(box=box.SIMPLE_HEAD, title=report.name, title_justify="left")
     table.add_column("measure")
     table.add_column("value", justify="right")

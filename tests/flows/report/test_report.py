@@ -1,5 +1,6 @@
 """What a finished run shows: gathered once, written once, the same on a page and a terminal."""
 
+import doctest
 import io
 import json
 import shutil
@@ -10,12 +11,13 @@ import pytest
 from rich.console import Console
 
 from flows.config import RunConfig
-from flows.report import charts
+from flows.report import charts, tokens
 from flows.report.charts import draw_loss
 from flows.report.collect import collect
 from flows.report.page import page, result_table, samples
 from flows.report.report import Report
 from flows.report.text import show
+from flows.report.tokens import TokenFigure
 from flows.store import key
 from flows.store.listing import artifacts as stored
 from lmcore.evaluation.tally import Measurement
@@ -35,6 +37,7 @@ REPORT = Report(
     remarks=("a remark",),
     curve=Path("/nowhere/runs/my-run/loss.png"),
     artifacts={"pretrain": Path("/nowhere/store/pretrain/ab")},
+    tokens=(TokenFigure("tokens", "12,345", "678"), TokenFigure("longest token", "' |`*'", "")),
 )
 
 
@@ -58,6 +61,21 @@ def test_report_is_the_evaluations(report: Report, finished: Finished) -> None:
     assert figures["bits per byte"] == result["bits_per_byte"]
     assert list(report.samples) == json.loads((folder / "samples.json").read_text("utf-8"))
     assert set(report.artifacts) == set(STAGES)
+
+
+def test_texts_are_those_of_the_tokens(report: Report, finished: Finished) -> None:
+    """The table of the texts has the stage's facts: both texts, and the vocabulary of the first."""
+    facts = finished.record("pretokenize")["facts"]
+    figures = {name: (train, valid) for name, train, valid in report.tokens}
+    assert figures["tokens"] == tuple(f"{facts[s]['tokens']:,}" for s in ("train", "valid"))
+    assert figures["documents"] == ("60", "6")
+    assert figures["longest token"][0].startswith(repr(facts["longest_token"]))
+    assert figures["vocabulary used"] == (f"{facts['vocabulary_used']:.1%} of 300", "")
+
+
+def test_examples() -> None:
+    """The examples in the docstrings give what stands under them."""
+    assert doctest.testmod(tokens).failed == 0
 
 
 def test_report_is_written_once(
@@ -133,6 +151,8 @@ def test_page_holds_everything() -> None:
     assert "| validation loss | 1.2346 | nats/token |" in text
     assert "| tokens scored | 12,345 | tokens |" in text
     assert "- a remark" in text
+    assert "| tokens | 12,345 | 678 |" in text
+    assert r"| longest token | ' \|\`\*' |  |" in text
     assert "![loss over tokens](loss.png)" in text
     assert "- pretrain: `/nowhere/store/pretrain/ab`" in text
     assert "ModelConfig(" in text
@@ -155,11 +175,17 @@ def test_table_is_markdown() -> None:
 
 
 def test_terminal_shows_the_same() -> None:
-    """In a terminal too: samples, table, remarks, and where everything is."""
+    """In a terminal too: samples, texts, table, remarks, and where everything is."""
     file = io.StringIO()
     show(REPORT, Console(file=file, width=100, force_terminal=False))
     text = file.getvalue()
-    for words in ("sample, seed 0, true to the grammar", "Once.", "validation loss", "1.2346"):
+    for words in (
+        "sample, seed 0, true to the grammar",
+        "Once.",
+        "' |`*'",
+        "validation loss",
+        "1.2346",
+    ):
         assert words in text
     assert "a remark" in text
     assert "/nowhere/store/pretrain/ab" in text
