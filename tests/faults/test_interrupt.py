@@ -192,6 +192,33 @@ def test_ctrl_c_in_every_stage_and_then_to_the_end(engine, tmp_path):
         assert found == wanted
 
 
+@pytest.mark.slow
+def test_pretokenize_goes_on_after_a_kill(tmp_path):
+    """Killed with three shards finished: the next run keeps them, and its files are the same."""
+    words = ("--corpus.n-train-stories", "60000", "--pretokenize.shard-tokens", "1000")
+    process = start(tmp_path / "a", *words)
+    wait_for(lambda: list(tmp_path.glob("a/work/pretokenize-*/train-00002.parquet")), process)
+    process.kill()
+    process.communicate()
+    ended = [ended_together(start(tmp_path / folder, *words))[0] for folder in ("a", "b")]
+    assert [one.status for one in ended] == [0, 0], ended
+    assert re.search(r"train: \d+ shards of an earlier try kept", ended[0].out), ended[0]
+    found, wanted = (tokens_of(tmp_path / folder) for folder in ("a", "b"))
+    assert len(wanted) > 4
+    assert found == wanted
+    assert (
+        record_of(tmp_path / "a", "pretokenize")["facts"]
+        == (record_of(tmp_path / "b", "pretokenize")["facts"])
+    )
+    assert not list(tmp_path.glob("a/work/*"))
+
+
+def tokens_of(artifacts: Path) -> dict[str, bytes]:
+    """The shards of the small run, by name."""
+    folder = artifacts / "runs" / "small" / "pretokenize"
+    return {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
+
+
 def at_work(artifacts: Path, stage: str) -> bool:
     """Whether a stage is being built; of training, whether a step has been taken."""
     if stage == "pretrain":
