@@ -174,21 +174,16 @@ class WordMerger:
           InputError: a byte is not in the vocabulary.
         """
         n_words = len(lengths)
-        byte = np.frombuffer(text, np.uint8)
-        ids = self.byte_ids[byte]
-        if len(missing := np.flatnonzero(ids < 0)):
-            raise InputError(missing_byte(int(byte[missing[0]])))
+        is_long = lengths > SHORT_WORD_BYTES
+        if is_long.any() and int(lengths[is_long].sum()) >= ROW_BYTES:
+            return self._merge_apart(text, lengths, is_long, kernels)
+        ids = self._ids_of(np.frombuffer(text, np.uint8))
         word = np.repeat(np.arange(n_words), lengths)
         alone = lengths > (0 if n_words <= FEW_WORDS and not kernels else SHORT_WORD_BYTES)
         done = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]  # ids, and their words
         if alone.any():
             ends = np.cumsum(lengths)
-            one_by_one = alone
-            long = lengths > SHORT_WORD_BYTES
-            if int(lengths[long].sum()) >= ROW_BYTES:
-                done.append(self._merge_long(ids[long[word]], word[long[word]]))
-                one_by_one = alone & ~long
-            for number in np.flatnonzero(one_by_one).tolist():
+            for number in np.flatnonzero(alone).tolist():
                 end = int(ends[number])
                 merged = merge_ids(text[end - int(lengths[number]) : end], self.table)
                 done.append((np.array(merged, np.int64), np.full(len(merged), number)))
@@ -207,13 +202,37 @@ class WordMerger:
         order = np.argsort(word, kind="stable")
         return ids[order], np.bincount(word, minlength=n_words)
 
-    def _merge_long(self, ids: NDArray, word: NDArray) -> tuple[NDArray, NDArray]:
-        """Merge words in one row; the ids, and the word of each."""
-        starts = np.flatnonzero(np.diff(word, prepend=-1))
-        row = np.insert(ids, starts[1:], EDGE)
+    def _ids_of(self, byte: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """The id of each byte."""
+        ids = self.byte_ids[byte]
+        if len(missing := np.flatnonzero(ids < 0)):
+            raise InputError(missing_byte(int(byte[missing[0]])))
+        return ids
+
+    def _merge_apart(
+        self, text: bytes, lengths: NDArray, is_long: NDArray, kernels: ModuleType | None
+    ) -> tuple[NDArray, NDArray[np.int64]]:
+        """Merge the long words in one row, and the others without them."""
+        byte = np.frombuffer(text, np.uint8)
+        in_long = np.repeat(is_long, lengths)
+        others, n_others = self.merge(byte[~in_long].tobytes(), lengths[~is_long], kernels)
+        found, n_found = self._merge_row(byte[in_long], lengths[is_long])
+        n_ids = np.empty(len(lengths), np.int64)
+        n_ids[is_long], n_ids[~is_long] = n_found, n_others
+        in_long = np.repeat(is_long, n_ids)
+        ids = np.empty(len(in_long), np.int64)
+        ids[in_long], ids[~in_long] = found, others
+        return ids, n_ids
+
+    def _merge_row(self, byte: NDArray[np.uint8], lengths: NDArray) -> tuple[NDArray, NDArray]:
+        """The ids of words, and how many each has."""
+        row = np.full(len(byte) + len(lengths), EDGE, np.int32)
+        is_byte = np.ones(len(row), bool)
+        is_byte[np.cumsum(lengths + 1) - 1] = False  # an EDGE after each word
+        row[is_byte] = self._ids_of(byte)
         merged = merge_row(row, Rules(self.table.ranks, self.ranks.find, self.made))
         is_edge = merged == EDGE
-        return merged[~is_edge].astype(np.int64), word[starts][np.cumsum(is_edge)[~is_edge]]
+        return merged[~is_edge], np.diff(np.flatnonzero(is_edge), prepend=-1) - 1
 
     def _merge_compiled(
         self, ids: NDArray, lengths: NDArray, which: NDArray, kernels: ModuleType

@@ -32,13 +32,20 @@ def test_short_and_long_words_merge_as_by_definition(word, merges):
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.lists(st.text("abc", min_size=1, max_size=70), max_size=50), merge_orders())
-def test_many_words_merge_as_one(engine, words, merges):
+@given(
+    st.lists(st.text("abc", min_size=1, max_size=70), max_size=50),
+    merge_orders(),
+    st.sampled_from([1, 100, 1 << 20]),
+    st.sampled_from([4, 64]),
+)
+def test_many_words_merge_as_one(engine, words, merges, row_bytes, short_word_bytes):
     """Side by side, words have the ids that each has alone, in their order."""
     tokens = [*(bytes([byte]) for byte in range(256)), *dict.fromkeys(merges.values())]
     table = merge_table({token: i for i, token in enumerate(tokens)}, merges)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast_encoding, "FEW_WORDS", 0)
+        patch.setattr(fast_encoding, "ROW_BYTES", row_bytes)
+        patch.setattr(fast_encoding, "SHORT_WORD_BYTES", short_word_bytes)
         lengths = np.array([len(word) for word in words], np.int64)
         ids, n_ids = WordMerger(table).merge("".join(words).encode(), lengths, compiled(engine))
     ends = np.cumsum(n_ids).tolist()

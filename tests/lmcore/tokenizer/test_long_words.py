@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from lmcore import Tokenizer, train_bpe
+from lmcore.errors import InputError
 from lmcore.synthetic.stories import stories
 from lmcore.tokenizer import fast_encoding, long_words
 from lmcore.tokenizer.bpe import merge_word, single_bytes
@@ -106,6 +107,16 @@ def test_a_long_word_takes_the_arrays_everywhere(trained, monkeypatch):
     assert tokenizer.encode(letters) == expected
     assert tokenizer.encode_batch([letters])[0].tolist() == expected
     assert list(tokenizer.encode_iterable(letters[i : i + 99] for i in range(0, 1 << 17, 99)))
+
+
+def test_a_byte_that_is_no_token_is_named():
+    """A long word with a byte that the vocabulary lacks is refused as a short one is."""
+    table = merge_table({b"a": 0, b"b": 1}, {})
+    for word in (b"ab!", b"ab!" * 100, b"ab!" * fast_encoding.ARRAY_WORD_BYTES):
+        with pytest.raises(InputError, match="byte 0x21, which is not in the vocabulary"):
+            merge_ids(word, table)
+        with pytest.raises(InputError, match="byte 0x21, which is not in the vocabulary"):
+            WordMerger(table).merge(word, np.array([len(word)]))
 
 
 class Counting(np.ndarray):
