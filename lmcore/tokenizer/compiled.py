@@ -1,8 +1,8 @@
 """The innermost loops of counting and encoding, compiled by numba: an optional extra.
 
 Each function is the twin of one on arrays, and leaves the same numbers in the same tables:
-`number_words` of `fast_pretokenize.cut_gpt2` with `word_table.WordTable.find`, `lay_out` of the end
-of `batch_encoding`, `merge_each` of `fast_encoding.WordMerger`. One pass over the bytes does what
+`number_words` of `fast_pretokenize.cut_gpt2` with `word_table.WordTable.find`, `lay_out` of that of
+`batch_encoding`, `merge_each` of `fast_encoding.WordMerger`. One pass over the bytes does what
 takes some forty passes on arrays. Only `engine.compiled` imports this module.
 
 Compiled code is kept beside this file, or in the user's cache where that cannot be written; where
@@ -14,17 +14,9 @@ from typing import Any
 import numba  # pyright: ignore[reportMissingImports]
 import numpy as np
 
-from lmcore.tokenizer.fast_pretokenize import BARRIER, END, SPACE, WHITE
+from lmcore.tokenizer.fast_pretokenize import BARRIER
 
-_APOSTROPHE, _SPACE_BYTE, _BARRIER = ord("'"), ord(" "), BARRIER[0]
-_S, _D, _M, _T, _L, _V, _R, _E = (ord(letter) for letter in "sdmtlvre")
-_ONE, _SEVEN, _TOP = np.uint64(1), np.uint64(7), np.uint64(56)
-_EVERY_BYTE = 0x0101010101010101
-_LOWER_CASE = np.uint64(0x20 * _EVERY_BYTE)
-_LOW_BITS, _TOP_BITS = np.uint64(0x7F * _EVERY_BYTE), np.uint64(0x80 * _EVERY_BYTE)
-_ABOVE_Z = np.uint64((0x7F - ord("z")) * _EVERY_BYTE)
-_FROM_A = np.uint64((0x80 - ord("a")) * _EVERY_BYTE)
-_BYTE_NUMBERS = np.uint64(0x0001020304050607)
+_BARRIER, _ONE = BARRIER[0], np.uint64(1)
 
 
 def jit(function: Any) -> Any:
@@ -36,142 +28,68 @@ def jit(function: Any) -> Any:
 
 
 @jit
-def _kind_and_width(raw, place, kinds):
-    """The class of the character at ``place``, and its bytes."""
-    byte = raw[place]
-    if byte < 0x80:
-        return kinds[byte], 1
-    first = np.int64(byte)
-    if first < 0xE0:
-        return kinds[((first & 0x1F) << 6) | (raw[place + 1] & 0x3F)], 2
-    if first < 0xF0:
-        code = ((first & 0x0F) << 12) | (np.int64(raw[place + 1] & 0x3F) << 6)
-        return kinds[code | (raw[place + 2] & 0x3F)], 3
-    if first == _BARRIER:
-        return np.uint8(END), 1
-    code = ((first & 0x07) << 18) | (np.int64(raw[place + 1] & 0x3F) << 12)
-    code |= np.int64(raw[place + 2] & 0x3F) << 6
-    return kinds[code | (raw[place + 3] & 0x3F)], 4
-
-
-@jit
-def _end_of_contraction(raw, place):
-    """Where the contraction that the apostrophe at ``place`` begins ends; 0 if it begins none."""
-    first, second = raw[place + 1], raw[place + 2]
-    if first in (_S, _D, _M, _T):
-        return place + 2
-    if (first == _L and second == _L) or ((first in (_V, _R)) and second == _E):
-        return place + 3
-    return 0
-
-
-@jit
-def _end_of_pre_token(raw, place, kinds):
-    """Where the pre-token that begins at ``place`` ends."""
-    if raw[place] == _APOSTROPHE:
-        end = _end_of_contraction(raw, place)
-        if end:
-            return end
-    kind, width = _kind_and_width(raw, place, kinds)
-    place += width
-    if kind == SPACE:
-        following, width = _kind_and_width(raw, place, kinds)
-        if following < WHITE:  # the space goes with it
-            kind = following
-            place += width
-    if kind < WHITE:
-        following, width = _kind_and_width(raw, place, kinds)
-        while following == kind:
-            place += width
-            following, width = _kind_and_width(raw, place, kinds)
-        return place
-    last = 0  # where the last character of a run of several begins
-    following, width = _kind_and_width(raw, place, kinds)
-    while following in (WHITE, SPACE):
-        last = place
-        place += width
-        following, width = _kind_and_width(raw, place, kinds)
-    return last if last and following < WHITE else place
-
-
-@jit
-def _leading_letters(eight):
-    """How many of eight bytes, from the first on, are ASCII letters, without a branch.
-
-    Adding to all bytes at once sets the top bit of each that lies above a bound.
-    """
-    small = eight | _LOWER_CASE
-    # The top bits are cleared first, so that no byte carries into the next.
-    above_z = (small & _LOW_BITS) + _ABOVE_Z
-    from_a = (small & _LOW_BITS) + _FROM_A
-    other = ~(from_a & ~above_z & ~eight) & _TOP_BITS
-    if other == 0:
-        return 8
-    # The lowest bit that is set, 2 ** (8 k + 7), moves the number k into the top byte.
-    return np.int64((((other & (~other + _ONE)) >> _SEVEN) * _BYTE_NUMBERS) >> _TOP)
-
-
-@jit
 def number_words(
-    raw, eight, kinds, state, low, high, slot, shift, low_factor, high_factor,
-    low_mask, high_mask, number, first, long_place, long_start, long_end,
+    state, raw, eight, starts, lengths, zeros, low, high, length, short, short_shift,
+    middle, middle_shift, low_factor, high_factor, number,
 ):  # fmt: skip
-    """Cut the texts, and write the number of each pre-token into ``number``.
+    """Write the number of each pre-token that has a key into ``number``, and 0 for barriers.
 
     Args:
-      raw: the bytes, as `fast_pretokenize.side_by_side` lays them out.
+      state: how many pre-tokens are done, how many of ``zeros`` are, the table's next number, words
+        in its slots for short and for middle words. It is brought up to date; the function returns
+        early at a word that has no key, or when a table is full, and goes on from there.
+      raw, starts, lengths: of a `fast_pretokenize.CutText`.
       eight: the eight bytes from each byte on, as one number.
-      kinds: the class of each code point.
-      state: place in ``raw``, pre-tokens so far, texts so far, words in the table, long words
-        waiting. It is brought up to date; the function returns early when the table is full, and
-        goes on from there.
-      low, high, slot, shift, low_factor, high_factor, low_mask, high_mask: the table's.
-      number: gets a number for each pre-token; nothing for a long one.
-      first: gets the number of the first pre-token of each text.
-      long_place, long_start, long_end: get the long ones: their place among the pre-tokens, and
-        where they stand in ``raw``. Returns early when they are full.
+      zeros: the pre-tokens that hold a zero byte.
+      low, high, length, short, short_shift, middle, middle_shift: the table's.
+      low_factor, high_factor: of the hash.
     """
-    place, n, text, n_words, n_long = state
-    mask = len(slot) - 1
-    end_of_all = len(raw) - 16
-    while place < end_of_all:
-        if raw[place] == _BARRIER:
-            text += 1
-            first[text] = n
-            place += 1
-            continue
-        if 4 * (n_words + 1) > len(slot) or n_words + 1 >= len(low) or n_long == len(long_place):
+    i, n_zeros, next_number, n_short, n_middle = state
+    short_mask, middle_mask = np.uint64(len(short) - 1), np.uint64(len(middle) - 1)
+    while i < len(starts):
+        start, n_bytes = starts[i], lengths[i]
+        if n_zeros < len(zeros) and zeros[n_zeros] == i:
+            n_zeros += 1
             break
-        # Five in six pre-tokens: ASCII letters, perhaps after a space, and no other letter.
-        end = place + 1 if raw[place] == _SPACE_BYTE else place
-        n_letters = _leading_letters(eight[end])
-        end += n_letters
-        while n_letters == 8:
-            n_letters = _leading_letters(eight[end])
-            end += n_letters
-        if end < place + 2 or raw[end] >= 0x80:
-            end = _end_of_pre_token(raw, place, kinds)
-        length = end - place
-        if length > 15:
-            long_place[n_long], long_start[n_long], long_end[n_long] = n, place, end
-            n_long += 1
+        if n_bytes <= 8:
+            my_low = eight[start] << np.uint64(64 - 8 * n_bytes)
+            home = (my_low * low_factor) >> short_shift
+            there = short[home]
+            while low[there] != my_low:
+                if there == 0:
+                    break
+                home = (home + _ONE) & short_mask
+                there = short[home]
+            if there == 0 and raw[start] != _BARRIER:
+                if 2 * (n_short + 1) > len(short) or next_number >= len(low):
+                    break
+                there = np.uint32(next_number)
+                low[there], length[there], short[home] = my_low, n_bytes, there
+                next_number += 1
+                n_short += 1
+        elif n_bytes <= 16 and raw[start] != _BARRIER:
+            my_low = eight[start]
+            my_high = eight[start + np.uint64(8)] << np.uint64(128 - 8 * n_bytes)
+            home = (my_low * low_factor + my_high * high_factor) >> middle_shift
+            there = middle[home]
+            while there and (low[there] != my_low or high[there] != my_high):
+                home = (home + _ONE) & middle_mask
+                there = middle[home]
+            if there == 0:
+                if 2 * (n_middle + 1) > len(middle) or next_number >= len(low):
+                    break
+                there = np.uint32(next_number)
+                low[there], high[there], length[there] = my_low, my_high, n_bytes
+                middle[home] = there
+                next_number += 1
+                n_middle += 1
+        elif raw[start] == _BARRIER:
+            there = np.uint32(0)
         else:
-            my_low = eight[place] & low_mask[length]
-            my_high = (eight[place + 8] & high_mask[length]) | (np.uint64(length) << _TOP)
-            home = np.int64((my_low * low_factor + my_high * high_factor) >> shift)
-            there = slot[home]
-            while there >= 0 and (low[there] != my_low or high[there] != my_high):
-                home = (home + 1) & mask
-                there = slot[home]
-            if there < 0:
-                there = n_words
-                slot[home] = there
-                low[there], high[there] = my_low, my_high
-                n_words += 1
-            number[n] = there
-        n += 1
-        place = end
-    state[0], state[1], state[2], state[3], state[4] = place, n, text, n_words, n_long
+            break
+        number[i] = there
+        i += 1
+    state[0], state[1], state[2], state[3], state[4] = i, n_zeros, next_number, n_short, n_middle
 
 
 @jit
@@ -182,22 +100,34 @@ def count_numbers(number, times):
 
 
 @jit
-def lay_out(number, where, word_ids, ids, first, ends):
-    """Write the ids of each pre-token into ``ids``, and where each text ends into ``ends``."""
-    n = 0
-    text = 1
-    for i in range(len(number)):
-        while first[text] == i:
-            ends[text] = n
-            text += 1
-        word = number[i]
-        start = where[word, 0]
-        for step in range(where[word, 1]):
-            ids[n] = word_ids[start + step]
-            n += 1
-    while text < len(first):
+def lay_out(number, text_ends, one, not_one, first, count, word_ids, ids, ends):
+    """Write the ids of each pre-token into ``ids``, and where each text ends into ``ends``.
+
+    Args:
+      number: of each pre-token.
+      text_ends: how many pre-tokens stand before the end of each text.
+      one: by number, the id of a word that is one token; otherwise ``not_one`` or more.
+      first, count: by number, where the ids of other words begin in ``word_ids``, how many.
+      ids: has room for all.
+
+    Returns:
+      how many ids there are in all.
+    """
+    n = i = 0
+    for text in range(len(text_ends)):
+        for i in range(i, text_ends[text]):
+            word = number[i]
+            id = one[word]
+            if id < not_one:
+                ids[n] = id
+                n += 1
+            else:
+                start = first[word]
+                for step in range(count[word]):
+                    ids[n] = word_ids[start + step]
+                    n += 1
+        i = text_ends[text]
         ends[text] = n
-        text += 1
     return n
 
 

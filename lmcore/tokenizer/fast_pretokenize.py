@@ -37,16 +37,24 @@ LETTER, NUMBER, OTHER, WHITE, SPACE, END = 2, 4, 6, 8, 9, 16
 class CutText(NamedTuple):
     """Pre-tokens of some texts, as places in their bytes.
 
+    A run of barriers stands among them as if it were one: leaving it out would cost more than it
+    does (`barriers` tells which they are).
+
     raw: the UTF-8 bytes of the texts, a barrier after each, then 16 zero bytes.
     starts: where each pre-token begins in ``raw``, int64, ascending.
     lengths: bytes of each pre-token, int64.
-    first: the number of the first pre-token of each text, and of all at the end; int64 ``[n + 1]``.
+    ends: how many of them stand before the end of each text, int64 ``[n_texts]``.
     """
 
     raw: NDArray[np.uint8]
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
-    first: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    def barriers(self) -> NDArray[np.int64]:
+        """Which of the pre-tokens are runs of barriers; some perhaps named twice."""
+        place = np.minimum(self.ends, len(self.starts) - 1)
+        return place[self.raw.take(self.starts.take(place)) == BARRIER[0]]
 
 
 def cut_gpt2(texts: Sequence[str]) -> CutText:
@@ -61,40 +69,29 @@ def cut_gpt2(texts: Sequence[str]) -> CutText:
     Example:
       >>> cut = cut_gpt2(["it's", "a  b"])
       >>> [bytes(cut.raw[s : s + n]) for s, n in zip(cut.starts, cut.lengths)]
-      [b'it', b"'s", b'a', b' ', b' b']
+      [b'it', b"'s", b'\xff', b'a', b' ', b' b', b'\xff']
+      >>> cut.ends
+      array([2, 6])
     """
-    encoded = side_by_side(texts)
+    parts = [text.encode() for text in texts]
+    encoded = side_by_side(parts)
     raw = np.frombuffer(encoded, np.uint8)
     kind = np.frombuffer(encoded.translate(_ascii_classes()), np.uint8)[: -len(PADDING)]
-    if not all(map(str.isascii, texts)):
+    is_ascii = all(map(str.isascii, texts))
+    if not is_ascii:
         kind = kind.copy()
         _classify_others(raw, kind)
-    begins = np.flatnonzero(_begins(raw, kind))
-    lengths = np.empty_like(begins)
-    np.subtract(begins[1:], begins[:-1], out=lengths[:-1])
-    lengths[-1:] = 0  # the last run of barriers
-    # Where the barriers stand among the pre-tokens; of several in a row the first begins a run.
-    barrier = _barriers(texts, raw)
-    place = np.searchsorted(begins, barrier)
-    begins_run = begins[np.minimum(place, len(begins) - 1)] == barrier
-    first = np.concatenate(([0], place - np.cumsum(begins_run) + begins_run))
-    if len(texts) > 1:
-        plain = np.ones(len(begins), bool)
-        plain[place[begins_run]] = False
-        return CutText(raw, begins[plain], lengths[plain], first)
-    return CutText(raw, begins[: first[-1]], lengths[: first[-1]], first)
+    starts = np.flatnonzero(_begins(raw, kind, is_ascii))
+    lengths = np.empty_like(starts)
+    np.subtract(starts[1:], starts[:-1], out=lengths[:-1])
+    lengths[-1:] = len(kind) - starts[-1:]
+    barriers = np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)) + 1) - 1
+    return CutText(raw, starts, lengths, np.searchsorted(starts, barriers))
 
 
-def side_by_side(texts: Sequence[str]) -> bytes:
-    """The bytes of the texts, a barrier after each, and the padding."""
-    return b"".join([part for text in texts for part in (text.encode(), BARRIER)]) + PADDING
-
-
-def _barriers(texts: Sequence[str], raw: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """The places of the barriers."""
-    if len(texts) == 1:
-        return np.array([len(raw) - len(PADDING) - 1])
-    return np.flatnonzero(raw == BARRIER[0])
+def side_by_side(parts: Sequence[bytes]) -> bytes:
+    """The bytes of texts, a barrier after each, and the padding."""
+    return b"".join([piece for part in parts for piece in (part, BARRIER)]) + PADDING
 
 
 def _classify_others(raw: NDArray[np.uint8], kind: NDArray[np.uint8]) -> None:
@@ -112,7 +109,7 @@ def _classify_others(raw: NDArray[np.uint8], kind: NDArray[np.uint8]) -> None:
             kind[place + step] = found
 
 
-def _begins(raw: NDArray[np.uint8], kind: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def _begins(raw: NDArray[np.uint8], kind: NDArray[np.uint8], is_ascii: bool) -> NDArray[np.bool_]:
     """Whether a pre-token, or a run of barriers, begins at each byte."""
     begins = np.ones(len(kind), bool)
     np.greater(kind[1:] ^ kind[:-1], 1, out=begins[1:])
@@ -120,7 +117,7 @@ def _begins(raw: NDArray[np.uint8], kind: NDArray[np.uint8]) -> NDArray[np.bool_
     follows = (before >= WHITE) & (before < END) & (kind[1:] < WHITE)
     begins[:-1] |= follows
     begins[1:] &= (before != SPACE) | ~follows
-    if len(wide := np.flatnonzero(follows & (raw[: len(before)] >= 0x80))):
+    if not is_ascii and len(wide := np.flatnonzero(follows & (raw[: len(before)] >= 0x80))):
         _begin_at_first_byte(raw, wide, begins)
     _move_behind_contractions(raw, begins)
     return begins

@@ -160,6 +160,8 @@ def checked_texts(texts: Iterable[str], name: str) -> Iterator[str]:
 
 def refuse_surrogates(text: str, name: str) -> None:
     """An InputError that says where, if ``text`` holds a code point without UTF-8 bytes."""
+    if text.isascii():  # known without a look at the text
+        return
     try:
         text.encode()
     except UnicodeEncodeError as error:

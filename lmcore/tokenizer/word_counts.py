@@ -150,13 +150,13 @@ class _NumberTally:
         self.table = WordTable()
         self.engine: Engine = engine
         self.n_read = 0
-        self.times = np.zeros(0, np.int64)
+        self.times = np.zeros(1, np.int64)  # by number; 0 counts barriers
 
     def add(self, pieces: list[str]) -> None:
         kernels = compiled(self.engine, self.n_read)
         self.n_read += sum(map(len, pieces))
         if kernels:
-            number, _ = self.table.find_compiled(pieces, kernels)
+            number = self.table.find_compiled(cut_gpt2(pieces), kernels)
             if self.table.n > len(self.times):
                 more = np.zeros(2 * self.table.n - len(self.times), np.int64)
                 self.times = np.concatenate((self.times, more))
@@ -168,4 +168,4 @@ class _NumberTally:
             self.times = times
 
     def counts(self) -> WordCounts:
-        return WordCounts(*self.table.words(), self.times[: self.table.n])
+        return WordCounts(*self.table.words(), self.times[1 : self.table.n])

@@ -62,6 +62,6 @@ def test_every_code_point_is_cut_as_the_regex_package_cuts_it(pattern, step, pla
         assert pre_tokens(text, pattern) == expected
         if pattern == "gpt2":
             cut, raw = cut_gpt2([text]), text.encode()
-            ends = (cut.starts + cut.lengths).tolist()
-            found = [raw[a:b] for a, b in zip(cut.starts.tolist(), ends, strict=True)]
+            ends = (cut.starts + cut.lengths).tolist()[:-1]  # less the barrier
+            found = [raw[a:b] for a, b in zip(cut.starts.tolist(), ends, strict=False)]
             assert found == [word.encode() for word in expected]
