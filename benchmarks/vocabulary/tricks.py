@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from benchmarks.vocabulary.trained import N_FIRST, tokenizers
@@ -82,6 +82,30 @@ def tricks(novels: str, *, megabytes: int = 10, size: int = 10_000, rounds: int 
         ),
         compared(f"encode {n}", encoding(tokenizer, small), rounds),
     ]
+
+
+class Repetition(NamedTuple):
+    """How much of the work is done once for all, or together.
+
+    n_words, n_distinct: words of the text, and how many are different.
+    n_merges, n_batches: merges made, and the batches that made them.
+    """
+
+    n_words: int
+    n_distinct: int
+    n_merges: int
+    n_batches: int
+
+
+def repetition(novels: str, *, megabytes: int = 10, size: int = 10_000) -> Repetition:
+    """Counted on the beginning of the novels."""
+    words = count_words([novels[: megabytes * MEGABYTE]])
+    with patch.object(
+        fast_training, "_merge_batch", side_effect=fast_training._merge_batch
+    ) as batches:
+        merges = merged(words.as_dict(), size, first_vocab(("",)))
+    n_words = int(words.times.sum())
+    return Repetition(n_words, len(words.times), len(merges), batches.call_count)
 
 
 def counting(text: str) -> dict[str, Callable[[], Any]]:

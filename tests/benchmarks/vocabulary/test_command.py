@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.vocabulary import command, languages, texts
+from benchmarks.vocabulary import command, languages, parts, texts
 from lmcore.synthetic.stories import stories
 
 
@@ -24,30 +24,30 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / texts.DECLARATIONS).write_text(declarations)
     digest = sha256(declarations.encode()).hexdigest()
     monkeypatch.setattr(texts, "DECLARATIONS_SHA256", digest)
-    monkeypatch.setattr(command, "SIZES", (300, 400))
-    monkeypatch.setattr(command, "SIZE", 400)
-    monkeypatch.setattr(command, "FASTER", 300)
-    monkeypatch.setattr(command, "SHARE_SIZE", 300)
+    monkeypatch.setattr(parts, "SIZES", (300, 400))
+    monkeypatch.setattr(parts, "SIZE", 400)
+    monkeypatch.setattr(parts, "FASTER", 300)
+    monkeypatch.setattr(parts, "SHARE_SIZE", 300)
     return tmp_path
 
 
 def test_parts_are_told_and_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each part is a table; the JSON has its figures, and the picture is drawn."""
-    parts = ["unknown", "sizes", "languages", "share"]
+    asked = ["unknown", "sizes", "languages", "share"]
     figures, plot = folder / "figures.json", folder / "languages.svg"
     command.main(
-        ["--data", str(folder), "--parts", *parts, "--json", str(figures), "--plot", str(plot)]
+        ["--data", str(folder), "--parts", *asked, "--json", str(figures), "--plot", str(plot)]
     )
     found = json.loads(figures.read_text())
-    assert list(found) == ["machine", *parts]
+    assert list(found) == ["machine", *asked]
     assert [one["unknown_bytes"] for one in found["unknown"]] == [0.0] * 7
     assert [one["vocab_size"] for one in found["sizes"][:2]] == [300, 400]
     assert len(found["languages"]) == len(languages.LANGUAGES)
-    assert [one["share"] for one in found["share"]] == list(command.SHARES)
+    assert [one["share"] for one in found["share"]] == list(parts.SHARES)
     assert plot.read_text().rstrip().endswith("</svg>")
     out = capsys.readouterr().out
     assert out.startswith(found["machine"])
-    assert all(f"\n{part}\n" in out for part in parts)
+    assert all(f"\n{part}\n" in out for part in asked)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from importlib import import_module
 
 import pytest
 
-MODULES = ["texts", "trained", "unknown", "sizes", "trace", "command"]
+MODULES = ["texts", "trained", "unknown", "sizes", "trace", "parts"]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -5,6 +5,7 @@ import pytest
 from benchmarks.vocabulary import tricks
 from lmcore.errors import InputError
 from lmcore.synthetic.stories import stories
+from lmcore.tokenizer.pretokenize import pre_tokens
 
 TEXT = "\n\n".join(stories(seed=0, start=0, count=200))
 
@@ -17,6 +18,15 @@ def test_all_ways_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     for one in found:
         assert [len(seconds) for seconds in one.seconds] == [2] * len(one.ways)
         assert one.times_faster(-1) == 1.0
+
+
+def test_what_is_done_once_or_together_is_counted() -> None:
+    """Words are counted with their repetitions; 43 merges are made in fewer batches."""
+    often = tricks.repetition(TEXT, size=300)
+    assert often.n_words == len(pre_tokens(TEXT))
+    assert often.n_distinct == len(set(pre_tokens(TEXT)))
+    assert often.n_merges == 43
+    assert 1 < often.n_batches < 43
 
 
 def test_another_result_ends_it() -> None:
