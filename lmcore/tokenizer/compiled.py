@@ -113,10 +113,10 @@ def lay_out(number, text_ends, one, not_one, first, count, word_ids, ids, ends):
     Returns:
       how many ids there are in all.
     """
-    n = i = 0
+    n = begin = 0
     for text in range(len(text_ends)):
-        for i in range(i, text_ends[text]):
-            word = number[i]
+        for place in range(begin, text_ends[text]):
+            word = number[place]
             id = one[word]
             if id < not_one:
                 ids[n] = id
@@ -126,7 +126,7 @@ def lay_out(number, text_ends, one, not_one, first, count, word_ids, ids, ends):
                 for step in range(count[word]):
                     ids[n] = word_ids[start + step]
                     n += 1
-        i = text_ends[text]
+        begin = text_ends[text]
         ends[text] = n
     return n
 

@@ -414,9 +414,7 @@ def _waiting(row: _Row, found: _Occurrences, batch: list[Ranked]) -> dict[int, R
         return {}
     owner, other = found.owner[touching].astype(np.int64), other[touching].astype(np.int64)
     later, earlier = np.maximum(owner, other), np.minimum(owner, other)
-    key = (later * len(batch) + earlier) * 2 + (owner < other)
-    order = np.argsort(key, kind="stable")
-    key = key[order]
+    key, order = _sorted((later * len(batch) + earlier) * 2 + (owner < other))
     starts = _run_starts(key)
     lost = _sums(found.weight[touching][order], starts)
     losses: dict[int, list[int]] = {}
@@ -462,8 +460,7 @@ def _formed(
             (side[with_left] + 1) * n_ids + left[with_left],
         )
     )
-    order = np.argsort(key, kind="stable")
-    key = key[order]
+    key, order = _sorted(key)
     occurrence = np.concatenate((with_right, with_left))[order]
     starts = _run_starts(key)
     side, other = np.divmod(key[starts], n_ids)
@@ -579,6 +576,18 @@ def _write(
     pairs.count[0] = 0
     new = np.arange(old, pairs.n)
     pairs.watched = np.concatenate((pairs.watched, new[pairs.count[old : pairs.n] >= pairs.level]))
+
+
+def _sorted(key: Ids) -> tuple[Ids, Ids]:
+    """``key`` in order, and where each of it was, those of equals ascending.
+
+    Key and place are sorted as one number: numpy sorts numbers with vector instructions, several
+    times as fast as `argsort` finds a stable order.
+    """
+    n_bits = len(key).bit_length()
+    both = (key << n_bits) | np.arange(len(key))
+    both.sort()
+    return both >> n_bits, both & ((1 << n_bits) - 1)
 
 
 def _run_starts(sorted_values: NDArray) -> Ids:

@@ -171,7 +171,7 @@ class WordTable:
 
     def _add(self, slots: Slots, low: Keys, high: Keys, lengths: Numbers) -> Numbers:
         """Number words that are not in the table; equal ones get the same number."""
-        order = np.lexsort((low, high))
+        order = np.lexsort((low, high)) if high.any() else np.argsort(low)
         low, high, lengths = low[order], high[order], lengths[order]
         begins = np.ones(len(low), bool)
         begins[1:] = (low[1:] != low[:-1]) | (high[1:] != high[:-1])
