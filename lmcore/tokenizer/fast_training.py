@@ -39,7 +39,7 @@ from lmcore.tokenizer.bpe import Merges, first_vocab, warn_if_not_filled
 from lmcore.tokenizer.config import DEFAULT_SPECIAL_TOKENS, checked_config
 from lmcore.tokenizer.engine import Engine, known_engine
 from lmcore.tokenizer.pretokenize import Pattern
-from lmcore.tokenizer.word_counts import WordCounts, count_words
+from lmcore.tokenizer.word_counts import MapInOrder, WordCounts, count_words
 
 Places = NDArray[np.signedinteger]
 Ids = NDArray[np.int64]
@@ -76,6 +76,7 @@ def train_bpe(
     pattern: Pattern = "gpt2",
     progress: Callable[[TrainingProgress], None] | None = None,
     engine: Engine = "auto",
+    map_in_order: MapInOrder | None = None,
 ) -> tuple[list[bytes], Merges]:
     r"""Learn a byte-level BPE vocabulary from text.
 
@@ -99,6 +100,8 @@ def train_bpe(
       engine: what counts the words: numpy; numba, an optional extra; or auto, which takes numba
         where it is installed and the text is long enough to pay for loading it. The result is the
         same.
+      map_in_order: shares the counting out over workers: called like `map`, for example
+        ``ProcessPoolExecutor(2).map``. The result is the same; None counts here.
 
     Returns:
       ``(vocab, merges)``. ``vocab`` is a list of bytes, the place of each its id: the special
@@ -131,6 +134,7 @@ def train_bpe(
         special_tokens,
         lambda n: tell(TrainingProgress("count", n, 0, "characters")),
         engine=engine,
+        map_in_order=map_in_order,
     )
     vocab = list(first_vocab(special_tokens))
     merges = merge_words(

@@ -8,18 +8,21 @@ counted by a `Counter`, which is also the oracle.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmcore.tokenizer.engine import Engine, compiled
-from lmcore.tokenizer.fast_pretokenize import cut_gpt2
+from lmcore.tokenizer.fast_pretokenize import PADDING, CutText, cut_gpt2
 from lmcore.tokenizer.pretokenize import Pattern, checked_texts, pre_tokens
 from lmcore.tokenizer.segments import segments
 from lmcore.tokenizer.word_table import WordTable
 
 BATCH_CHARACTERS = 1 << 18
+SHARE_CHARACTERS = 1 << 22  # of one worker at a time
+
+MapInOrder = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 class WordCounts(NamedTuple):
@@ -71,6 +74,7 @@ def count_words(
     on_read: Callable[[int], None] | None = None,
     *,
     engine: Engine = "auto",
+    map_in_order: MapInOrder | None = None,
 ) -> WordCounts:
     """How often each pre-token is seen in ``texts``, special tokens left out.
 
@@ -83,6 +87,9 @@ def count_words(
       special_tokens: strings that split the text and are not counted.
       on_read: called now and then with the number of characters read so far.
       engine: what does the work, for the gpt2 pattern; see `engine.compiled`.
+      map_in_order: shares the counting out, a few million characters at a time: called like `map`,
+        as with ``ProcessPoolExecutor().map``. Counts of parts add up to those of the whole, so the
+        result is the same. None counts here.
 
     Returns:
       each distinct pre-token, as UTF-8, and its count, in no order to rely on.
@@ -94,14 +101,46 @@ def count_words(
       >>> sorted(count_words(["a b b"]).as_dict().items())
       [(b' b', 2), (b'a', 1)]
     """
+    tell = on_read or (lambda n: None)
     tally = _NumberTally(engine) if pattern == "gpt2" else _TextTally(pattern)
+    pieces = _plain_pieces(texts, pattern, special_tokens)
     n_read = 0
-    for pieces in _batches(_plain_pieces(texts, pattern, special_tokens)):
-        tally.add(pieces)
-        n_read += sum(map(len, pieces))
-        if on_read:
-            on_read(n_read)
+    if map_in_order is None:
+        for batch in _batches(pieces, BATCH_CHARACTERS):
+            tally.add(batch)
+            n_read += sum(map(len, batch))
+            tell(n_read)
+        return tally.counts()
+    for n_characters, counts in map_in_order(_count_share, _shares(pieces, pattern, engine)):
+        tally.add_counts(counts)
+        n_read += n_characters
+        tell(n_read)
     return tally.counts()
+
+
+class _Share(NamedTuple):
+    """What one worker counts: pieces of text, and how."""
+
+    pieces: list[str]
+    pattern: Pattern
+    engine: Engine
+
+
+def _shares(pieces: Iterable[str], pattern: Pattern, engine: Engine) -> Iterator[_Share]:
+    """The pieces shared out; the engine is chosen by how much there was before."""
+    n_read = 0
+    for batch in _batches(pieces, SHARE_CHARACTERS):
+        n_read += sum(map(len, batch))
+        yield _Share(batch, pattern, "numba" if compiled(engine, n_read) else "numpy")
+
+
+def _count_share(share: _Share) -> tuple[int, WordCounts]:
+    """How many characters there are, and the counts of their pre-tokens."""
+    is_fast = share.pattern == "gpt2"
+    tally = _NumberTally(share.engine) if is_fast else _TextTally(share.pattern)
+    for batch in _batches(share.pieces, BATCH_CHARACTERS):
+        tally.add(batch)
+    return sum(map(len, share.pieces)), tally.counts()
 
 
 def _plain_pieces(
@@ -114,14 +153,14 @@ def _plain_pieces(
                 yield segment.text
 
 
-def _batches(pieces: Iterable[str]) -> Iterator[list[str]]:
-    """Pieces gathered to `BATCH_CHARACTERS`."""
+def _batches(pieces: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Pieces gathered to so many characters."""
     batch: list[str] = []
     n_waiting = 0
     for piece in pieces:
         batch.append(piece)
         n_waiting += len(piece)
-        if n_waiting >= BATCH_CHARACTERS:
+        if n_waiting >= size:
             yield batch
             batch, n_waiting = [], 0
     if batch:
@@ -138,6 +177,10 @@ class _TextTally:
     def add(self, pieces: list[str]) -> None:
         for piece in pieces:
             self.words.update(pre_tokens(piece, self.pattern))
+
+    def add_counts(self, counts: WordCounts) -> None:
+        for word, times in counts.as_dict().items():
+            self.words[word.decode()] += times
 
     def counts(self) -> WordCounts:
         return WordCounts.of({word.encode(): count for word, count in self.words.items()})
@@ -166,6 +209,14 @@ class _NumberTally:
         self.n_waiting += len(number)
         if self.n_waiting >= self.table.n * 4:
             self.count()
+
+    def add_counts(self, counts: WordCounts) -> None:
+        """Add distinct words with their counts."""
+        raw = np.frombuffer(counts.text + PADDING, np.uint8)
+        starts = np.cumsum(counts.lengths) - counts.lengths
+        number = self.table.find(CutText(raw, starts, counts.lengths, starts[:0]))
+        self.count()
+        self.times[number] += counts.times
 
     def count(self) -> None:
         """Count the numbers that wait."""

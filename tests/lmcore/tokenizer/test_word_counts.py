@@ -1,11 +1,15 @@
 """Counting pre-tokens."""
 
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, settings, strategies as st
 
 from lmcore.errors import InputError
+from lmcore.tokenizer import word_counts
+from lmcore.tokenizer.fast_training import train_bpe
 from lmcore.tokenizer.pretokenize import pre_tokens, split_special
 from lmcore.tokenizer.word_counts import count_words
 from tests.strategies import patterns, small_corpora, special_token_sets
@@ -22,6 +26,30 @@ def test_counts_are_those_of_the_pre_tokens(engine, texts, pattern, special_toke
         for word in pre_tokens(plain, pattern)
     )
     assert count_words(texts, pattern, special_tokens, engine=engine).as_dict() == expected
+
+
+@settings(deadline=None)
+@given(small_corpora, patterns, special_token_sets, st.integers(1, 40))
+def test_parts_counted_apart_add_up(engine, texts, pattern, special_tokens, size):
+    """Shared out in parts of any size, the counts are those of the whole."""
+    whole = count_words(texts, pattern, special_tokens).as_dict()
+    heard = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(word_counts, "SHARE_CHARACTERS", size)
+        patch.setattr(word_counts, "BATCH_CHARACTERS", size)
+        shared_out = count_words(
+            texts, pattern, special_tokens, heard.append, engine=engine, map_in_order=map
+        )
+    assert shared_out.as_dict() == whole
+    assert heard == sorted(heard)
+
+
+def test_processes_count_as_one():
+    """The parts, and what is made of them, travel between processes."""
+    text = "one two<eos> three's \u6f22\u5b57, \U0001f600 caf\u00e9\n" * 300_000
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        shared_out = train_bpe([text], 270, ("<eos>",), map_in_order=pool.map)
+    assert shared_out == train_bpe([text], 270, ("<eos>",))
 
 
 def test_words_of_every_length_are_counted(engine):
