@@ -74,9 +74,9 @@ class Encoder(NamedTuple):
 
 def _lmcore_trainer(engine: Literal["numpy", "numba"]):
     from lmcore import train_bpe
-    from lmcore.tokenizer.engine import compiled
 
-    compiled(engine)  # imports numba, if it is asked for
+    if engine == "numba":  # import it, and load what it has compiled
+        train_bpe(["a b"], 257, ("<eos>",), engine=engine)
 
     def train(text: str, vocab_size: int):
         _, merges = train_bpe([text], vocab_size, (SPECIAL,), engine=engine)
@@ -176,9 +176,9 @@ _TRAINERS: dict[str, Callable[[], Callable]] = {
 def _lmcore_encoder(engine: Literal["numpy", "numba"]):
     def build(vocabulary: Vocabulary, folder: Path) -> Encoder:
         from lmcore import Tokenizer
-        from lmcore.tokenizer.engine import compiled
 
-        compiled(engine)  # imports numba, if it is asked for
+        if engine == "numba":  # import it, and load what it has compiled
+            Tokenizer([bytes([byte]) for byte in range(256)], {}).encode_batch(["a"], engine=engine)
         tokens, merges = vocabulary
         made = {pair: pair[0] + pair[1] for pair in merges}
         tokenizer = Tokenizer(tokens, made, (SPECIAL,))

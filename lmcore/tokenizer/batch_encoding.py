@@ -150,22 +150,23 @@ class BatchEncoder:
         one = self.one.take(words.number)
         ids = one.astype(self.dtype)
         others = np.flatnonzero(one >= NOT_ONE)
+        if not len(others):
+            return ids, np.diff(words.ends, prepend=0)
         number = words.number[others]
         n_ids = self.count[number]
         beyond = np.cumsum(np.concatenate(([0], n_ids - 1)))  # ids more than words, so far
-        if len(others):
-            n_each = np.ones(len(ids), np.int64)
-            n_each[others] = n_ids
-            ids = np.repeat(ids, n_each)
-            place, first = others + beyond[:-1], self.first[number]
-            step = 0
-            while len(place):
-                more = n_ids > step
-                place, first, n_ids = place[more], first[more], n_ids[more]
-                ids[place + step] = self.ids[first + step]
-                step += 1
+        several = n_ids > 1
+        place, first, n_each = (others + beyond[:-1])[several], self.first[number], n_ids[several]
+        step = np.arange(n_each.sum()) - np.repeat(np.cumsum(n_each) - n_each, n_each)
+        place = np.repeat(place, n_each) + step
+        # Make room: all words move up at once, then the places in between are filled.
+        wider = np.empty(len(ids) + int(beyond[-1]), self.dtype)
+        is_first = np.ones(len(wider), bool)
+        is_first[place[step > 0]] = False
+        wider[is_first] = np.delete(ids, others[n_ids == 0])
+        wider[place] = self.ids[np.repeat(first[several], n_each) + step]
         ends = words.ends + beyond[np.searchsorted(others, words.ends)]
-        return ids, np.diff(ends, prepend=0)
+        return wider, np.diff(ends, prepend=0)
 
     def _lay_out_compiled(
         self, words: Numbered, kernels: ModuleType

@@ -24,6 +24,9 @@ from lmcore.tokenizer.pretokenize import (
 )
 from lmcore.tokenizer.segments import segments
 
+LONG_TEXT_CHARACTERS = 1 << 13
+"""What is as long is encoded on arrays; a shorter text is through sooner word by word."""
+
 
 @dataclass(frozen=True, eq=False)
 class Tokenizer:
@@ -170,12 +173,15 @@ class Tokenizer:
         return bpe.decode(ids, self.vocab)
 
     def _parts(self, chunks: Iterable[str], allow_special: bool) -> Iterator[Iterable[int]]:
-        """The ids of each pre-token and special token of the text that ``chunks`` join to."""
+        """The ids of the text that ``chunks`` join to, by word, special token or long piece."""
         find = self.special_tokens if allow_special else ()
         ids_of = self._words.__getitem__
         for segment in segments(chunks, self.pattern, find):
             if segment.is_special:
                 yield (self.special_ids[segment.text],)
+            elif self.pattern == "gpt2" and len(segment.text) >= LONG_TEXT_CHARACTERS:
+                ids, _ = self._batches.encode([segment.text], {})
+                yield ids.tolist()
             else:
                 yield from map(ids_of, pre_tokens(segment.text, self.pattern))
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from lmcore.errors import InputError
+from lmcore.tokenizer import tokenizer as tokenizer_module
 from lmcore.tokenizer.bpe import encode_by_definition
 from lmcore.tokenizer.fast_training import train_bpe
 from lmcore.tokenizer.tokenizer import Tokenizer, encode
@@ -31,12 +32,23 @@ special_subsets = st.sets(st.sampled_from(SPECIAL)).map(tuple)
 
 
 @settings(deadline=None, max_examples=300)
-@given(st.one_of(any_text, tricky_text, few_letters), patterns, special_subsets)
-def test_encode_equals_the_definition(text, pattern, special_tokens):
-    """Whatever the text, the pattern and the special tokens given, the ids are the oracle's."""
+@given(
+    st.one_of(any_text, tricky_text, few_letters),
+    patterns,
+    special_subsets,
+    st.sampled_from([0, 1 << 13]),
+)
+def test_encode_equals_the_definition(text, pattern, special_tokens, long_text):
+    """Whatever the text, the pattern and the special tokens given, the ids are the oracle's.
+
+    Whether the text is short, and encoded word by word, or long, and encoded on arrays.
+    """
     whole = TOKENIZERS[pattern]
     arguments = (text, whole.vocab, whole.merges, special_tokens)
-    assert encode(*arguments, pattern=pattern) == encode_by_definition(*arguments, pattern=pattern)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer_module, "LONG_TEXT_CHARACTERS", long_text)
+        found = encode(*arguments, pattern=pattern)
+    assert found == encode_by_definition(*arguments, pattern=pattern)
 
 
 @settings(deadline=None)
@@ -72,7 +84,10 @@ def test_encode_iterable_is_the_same_on_text_longer_than_it_holds():
     text = "some words, it's 12 \u6f22\u5b57<eos><eos> \n\n  caf\u00e9 \U0001f600" * 8_000
     tokenizer = TOKENIZERS["gpt2"]
     chunks = (text[i : i + 9_973] for i in range(0, len(text), 9_973))
-    assert list(tokenizer.encode_iterable(chunks)) == tokenizer.encode(text)
+    ids = list(tokenizer.encode_iterable(chunks))
+    assert ids == tokenizer.encode(text)
+    period = text[: len(text) // 8_000]
+    assert ids == encode_by_definition(period, tokenizer.vocab, tokenizer.merges, SPECIAL) * 8_000
 
 
 def test_encode_iterable_is_lazy():
