@@ -77,6 +77,12 @@ def as_we_write(path: Path, header: TokenHeader) -> bool:
     return True
 
 
+def forget_shards(folder: Path) -> None:
+    """Remove what a try has left, for no other can come to its end."""
+    for path in folder.iterdir():
+        path.unlink()
+
+
 def hand_over(folder: Path, out_dir: Path) -> None:
     """Put the finished shards into ``out_dir`` and leave them here too, for as long as it may fail.
 

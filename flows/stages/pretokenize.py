@@ -15,7 +15,7 @@ from flows.corpora.config import ReadingConfig
 from flows.corpora.documents import read_documents
 from flows.corpora.pieces import Document, in_batches
 from flows.corpora.text_size import text_bytes
-from flows.formats.kept_shards import hand_over, keep_shards
+from flows.formats.kept_shards import forget_shards, hand_over, keep_shards
 from flows.formats.token_parquet import Begun, write_shards
 from flows.formats.token_rows import TokenRows
 from flows.formats.token_shards import TokenHeader, TokenShards
@@ -85,7 +85,7 @@ def run(
       tokenizer: the tokenizer's file; its digest goes into every shard.
       out_dir: gets the files.
       work_dir: holds the shards that are finished; those of a call that did not end are kept, if
-        it was given the same.
+        it was given the same. A text that cannot be read leaves none.
       map_in_order: how batches of documents are shared out.
 
     Raises:
@@ -101,22 +101,17 @@ def run(
     def see(rows: TokenRows) -> None:
         used[rows.ids] = True
 
-    for split, path in texts.items():
+    def shards_of(split: str, path: Path) -> TokenShards:
         limit = reading.max_train_bytes if split == "train" else 0
         watch = see if split == "train" else ignore
         begun = keep_shards(work_dir, split, header, watch)
         if begun.paths:
             notify(Event("note", "pretokenize", kept(split, begun)))
-        documents = read_documents(path, reading, max_bytes=limit)
+        documents = readable(read_documents(path, reading, max_bytes=limit))
         batches = in_batches(islice(documents, begun.counts.rows, None), BATCH_CHARACTERS)
-        rows = told(
-            map_in_order(partial(encode_batch, tokenizer), batches),
-            split,
-            begun,
-            text_bytes(path, reading, limit),
-            notify,
-        )
-        shards = write_shards(
+        encoded = map_in_order(partial(encode_batch, tokenizer), batches)
+        rows = told(encoded, split, begun, text_bytes(path, reading, limit), notify)
+        return write_shards(
             work_dir,
             split,
             seen(rows, watch),
@@ -124,10 +119,29 @@ def run(
             shard_tokens=pretokenize.shard_tokens,
             begun=begun,
         )
-        facts[split] = describe(shards)
+
+    try:
+        for split, path in texts.items():
+            facts[split] = describe(shards_of(split, path))
+    except TextAtFault:
+        forget_shards(work_dir)
+        raise
+    finally:
+        _idle.pop(tokenizer, None)
     hand_over(work_dir, out_dir)
-    _idle.pop(tokenizer, None)
     return Product(join_digests(facts), facts | vocabulary_facts(loaded, used))
+
+
+class TextAtFault(InputError):
+    """A text that the reader refuses, and will refuse again: no shard of it is worth keeping."""
+
+
+def readable(documents: Iterable[Document]) -> Iterator[Document]:
+    """Pass documents on; what the reader refuses is the text's fault."""
+    try:
+        yield from documents
+    except InputError as error:
+        raise TextAtFault(str(error)) from error
 
 
 def kept(split: str, begun: Begun) -> str:
@@ -217,7 +231,7 @@ def describe(shards: TokenShards) -> dict[str, object]:
     """The facts of one split."""
     counts = shards.counts
     if counts.tokens == 0:
-        raise InputError("a text of the corpus gave no tokens; check --corpus.train-url")
+        raise TextAtFault("a text of the corpus gave no tokens; check --corpus.train-url")
     return {
         "digest": shards.digest,
         "files": [path.name for path in shards.paths],

@@ -1,5 +1,6 @@
 """Pretokenizing: the same bytes however it is shared out, and wherever it was stopped before."""
 
+import errno
 import itertools
 import threading
 from collections.abc import Callable, Iterable
@@ -244,14 +245,34 @@ def test_progress_goes_on_from_what_was_kept(texts: dict[str, Path]) -> None:
     assert first["tokens"] > 600
 
 
-def test_shards_before_a_failure_are_finished(
-    texts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_a_text_at_fault_leaves_no_shard(
+    texts: dict[str, Path], monkeypatch: pytest.MonkeyPatch, split: str
 ) -> None:
-    """A text that turns out to be no UTF-8 far in: its error, once all before it is written."""
+    """No UTF-8 far in: the same text will fail again, so what was made before is removed."""
     monkeypatch.setattr(pretokenize, "write_shards", partial(write_shards, group_tokens=10_000))
     monkeypatch.setattr(pretokenize, "BATCH_CHARACTERS", 100_000)
-    texts["train"].write_bytes("<|endoftext|>".join(STORIES * 100).encode() + b"\xff")
+    texts[split].write_bytes("<|endoftext|>".join(STORIES * 100).encode() + b"\xff")
     with pytest.raises(InputError, match="not UTF-8"):
         made(texts, "out", partial(map_shards, workers=2), shard_tokens=100_000)
-    assert files(texts, "out") == {}
-    assert set(files(texts, "out-work")) >= {"train-00000.parquet", "train-00001.parquet"}
+    assert files(texts, "out") == files(texts, "out-work") == {}
+
+
+def test_a_full_disk_leaves_its_shards(
+    texts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another failure may be gone the next time: finished shards stay, and nothing half-made."""
+    made(texts, "whole")
+    synced = itertools.count()
+
+    def full(descriptor: int) -> None:
+        if next(synced) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("flows.disk.atomic.sync", full)
+        with pytest.raises(InputError, match="full"):
+            made(texts, "out")
+    assert set(files(texts, "out-work")) == {"train-00000.parquet", "train-00001.parquet"}
+    made(texts, "out")
+    assert files(texts, "out") == files(texts, "whole")
