@@ -60,45 +60,40 @@ def slope(x: list[float], y: list[float]) -> float:
 class Measured:
     """What an estimate rests on, all of one engine.
 
-    count_rate: bytes a second, on the largest text.
+    count_rate, encode_rate: bytes a second on the largest text, by the number of workers.
     n_words: the distinct words of that text.
     train_bytes: the peak of memory there.
     words: distinct words by bytes of text (Heaps' law), from beginnings of a text without repeats.
     merge_per_word: seconds for each distinct word, for the vocabulary of the target.
     bytes_per_word: how much more memory training takes for each distinct word.
-    encode_rate: bytes a second on the largest text, by the number of workers.
     """
 
-    count_rate: float
+    count_rate: dict[int, float]
+    encode_rate: dict[int, float]
     n_words: float
     train_bytes: float
     words: PowerLaw
     merge_per_word: float
     bytes_per_word: float
-    encode_rate: dict[int, float]
 
 
 class Estimate(NamedTuple):
     """Seconds, bytes of memory for training, and the distinct words that they suppose.
 
-    encode_seconds: by the number of workers.
+    merge_seconds: the part of training that is done on one core.
+    train_seconds, encode_seconds: by the number of workers.
     """
 
     n_words: float
-    count_seconds: float
     merge_seconds: float
     train_bytes: float
+    train_seconds: dict[int, float]
     encode_seconds: dict[int, float]
-
-    @property
-    def train_seconds(self) -> float:
-        """Counting, then merging."""
-        return self.count_seconds + self.merge_seconds
 
 
 FORMULA = """\
 words           = {words.factor:.3g} bytes^{words.exponent:.3f}
-counting        = bytes / {count_rate:.3g} s
+counting        = bytes / {count_rates} s
 merging         = {merge_per_word:.3g} words s
 training memory = {train_bytes:.3g} + {bytes_per_word:.3g} (words - {n_words:.3g}) bytes
 encoding        = bytes / {encode_rates} s"""
@@ -106,18 +101,25 @@ encoding        = bytes / {encode_rates} s"""
 
 def formula(measured: Measured) -> str:
     """The arithmetic of `estimate`, with its numbers."""
-    rates = ", ".join(f"{rate:.3g} ({n} at once)" for n, rate in measured.encode_rate.items())
-    return FORMULA.format(**vars(measured), encode_rates=rates)
+    rates = {
+        name: ", ".join(f"{rate:.3g} ({n} at once)" for n, rate in by_workers.items())
+        for name, by_workers in (
+            ("count_rates", measured.count_rate),
+            ("encode_rates", measured.encode_rate),
+        )
+    }
+    return FORMULA.format(**vars(measured), **rates)
 
 
 def estimate(measured: Measured, target: Target) -> Estimate:
     """What the target would take, by `FORMULA`."""
-    n_words = measured.words(target.n_bytes)
+    n_words, n_bytes = measured.words(target.n_bytes), target.n_bytes
     more_words = max(n_words - measured.n_words, 0.0)
+    merge_seconds = measured.merge_per_word * n_words
     return Estimate(
         n_words,
-        target.n_bytes / measured.count_rate,
-        measured.merge_per_word * n_words,
+        merge_seconds,
         measured.train_bytes + measured.bytes_per_word * more_words,
-        {workers: target.n_bytes / rate for workers, rate in measured.encode_rate.items()},
+        {n: n_bytes / rate + merge_seconds for n, rate in measured.count_rate.items()},
+        {n: n_bytes / rate for n, rate in measured.encode_rate.items()},
     )

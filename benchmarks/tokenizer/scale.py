@@ -21,13 +21,15 @@ import sys
 import tempfile
 from dataclasses import asdict
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.machine import cores, cpu_name
 from benchmarks.tokenizer.command import ROOT, say, version_of
 from benchmarks.tokenizer.estimate import (
     TARGETS,
+    Estimate,
     Measured,
     Target,
     estimate,
@@ -35,7 +37,7 @@ from benchmarks.tokenizer.estimate import (
     power_law,
     slope,
 )
-from benchmarks.tokenizer.scale_worker import Job
+from benchmarks.tokenizer.scale_worker import WITHOUT_NUMBA, Job
 from benchmarks.tokenizer.texts import corpus
 from flows.disk.errors import free_bytes
 from flows.disk.units import size as readable
@@ -43,6 +45,7 @@ from lmcore.errors import InputError
 
 VOCAB_SIZE = 32_000
 ROOM = 2.0  # times the text: the text itself, and its tokens
+KINDS: tuple[Literal["train", "encode"], ...] = ("train", "encode")
 WORKERS = (1, 2)
 VERSIONS = ("numpy", "numba", "pyarrow")
 
@@ -65,6 +68,12 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks.tokenizer.scale", description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of novels_train_70mb.txt.gz")
     parser.add_argument("--gigabytes", type=float, default=1.4, help="of the large text")
+    parser.add_argument(
+        "--runner",
+        choices=("threads", "processes"),
+        default="threads",
+        help="two at once are these",
+    )
     parser.add_argument("--scratch", type=Path, help="folder for the texts, removed afterwards")
     parser.add_argument("--json", type=Path, help="file that gets all the figures")
     return parser
@@ -96,14 +105,12 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     measured = []
     for engine in engines:
         for path in (small, large):
-            save = "" if tokenizer.exists() else str(tokenizer)
-            job = Job("train", engine == "numba", str(path), (VOCAB_SIZE,), "", save)
-            measured.append(run(folder, engine, job))
-            for workers in WORKERS:
-                job = Job("encode", engine == "numba", str(path), (), "", str(tokenizer), workers)
+            for kind, workers in product(KINDS, WORKERS):
+                file = "" if kind == "train" and tokenizer.exists() else str(tokenizer)
+                job = Job(kind, str(path), (VOCAB_SIZE,), "", file, workers, options.runner)
                 measured.append(run(folder, engine, job))
     sizes = tuple(target.vocab_size for target in TARGETS)
-    growth = run(folder, "numpy", Job("growth", False, str(small), sizes, ""))
+    growth = run(folder, "numpy", Job("growth", str(small), sizes, ""))
     return {
         "machine": {"cpu": cpu_name(), "cores": cores(), "system": platform.platform()},
         "python": platform.python_version(),
@@ -141,7 +148,7 @@ def run(folder: Path, engine: str, job: Job) -> dict[str, Any]:
       InputError: it failed; the message is the last line that it said.
     """
     what = f"{job.kind} {readable(Path(job.text).stat().st_size)}, {engine}"
-    say(what + (f", {job.workers} at once" if job.kind == "encode" else ""))
+    say(f"{what}, {job.workers} at once")
     with tempfile.TemporaryDirectory(dir=folder) as own:
         done = subprocess.run(
             [
@@ -149,6 +156,7 @@ def run(folder: Path, engine: str, job: Job) -> dict[str, Any]:
                 json.dumps(asdict(job) | {"folder": own}),
             ],
             cwd=ROOT,
+            env=os.environ | ({} if engine == "numba" else {WITHOUT_NUMBA: "1"}),
             capture_output=True,
             text=True,
             check=False,
@@ -165,28 +173,29 @@ def estimates_of(engine: str, measured: list[dict], growth: list[dict]) -> dict[
     ours = sorted(
         (one for one in measured if one["engine"] == engine), key=lambda one: one["told"]["bytes"]
     )  # of equal work, the largest text comes last
-    train = next(one["told"] for one in reversed(ours) if one["job"]["kind"] == "train")
-    encode = {one["job"]["workers"]: one["told"] for one in ours if "encode" in one["told"]}
+    train, encode = (
+        {one["job"]["workers"]: one["told"] for one in ours if one["job"]["kind"] == kind}
+        for kind in KINDS
+    )
     words = [float(one["words"]) for one in growth]
     told = []
     for target in TARGETS:
         merge = growth[-1]["merge"][str(target.vocab_size)]["wall"]
         basis = Measured(
-            count_rate=train["bytes"] / train["count"]["wall"],
-            n_words=train["words"],
-            train_bytes=train["peak_bytes"],
+            count_rate={n: one["bytes"] / one["count"]["wall"] for n, one in train.items()},
+            encode_rate={n: one["bytes"] / one["encode"]["wall"] for n, one in encode.items()},
+            n_words=max(one["words"] for one in train.values()),
+            train_bytes=max(one["peak_bytes"] for one in train.values()),
             words=power_law([float(one["bytes"]) for one in growth], words),
             merge_per_word=merge / words[-1],
             bytes_per_word=slope(words, [float(one["peak_bytes"]) for one in growth]),
-            encode_rate={n: one["bytes"] / one["encode"]["wall"] for n, one in encode.items()},
         )
-        found = estimate(basis, target)
         told.append(
             {
                 "target": asdict(target),
                 "basis": asdict(basis),
                 "formula": formula(basis),
-                "estimate": found._asdict() | {"train_seconds": found.train_seconds},
+                "estimate": estimate(basis, target)._asdict(),
             }
         )
     return {"engine": engine, "targets": told}
@@ -201,7 +210,7 @@ def report(found: dict[str, Any]) -> str:
         f"Python {found['python']}, {versions}",
         f"text: {found['text']}; load of the machine: {found['load']}",
         "",
-        "by the clock, in brackets processor seconds; memory is the peak of the whole process",
+        "seconds by the clock, in brackets of the processor; work/workers; memory at its peak",
         f"{'text':>8} {'engine':6} {'work':9} {'words':>9} {'count or encode':>24} "
         f"{'MB/s':>7} {'merge':>16} {'memory':>9}",
     ]
@@ -217,7 +226,7 @@ def report(found: dict[str, Any]) -> str:
 def row(engine: str, job: dict, told: dict) -> str:
     """A measurement in a line."""
     main = told["count"] if "count" in told else told["encode"]
-    work = "train" if "count" in told else f"encode/{job['workers']}"
+    work = f"{job['kind']}/{job['workers']}"
     words = f"{told['words']:,}" if "words" in told else ""
     merge = seconds(told["merge"]) if "merge" in told else ""
     return (
@@ -239,9 +248,8 @@ def growth_of_memory(measured: list[dict]) -> list[str]:
     lines = []
     for (engine, kind, workers), both in peaks.items():
         (few, small), (many, large) = min(both), max(both)
-        at_once = f", {workers} at once" if kind == "encode" else ""
         lines.append(
-            f"memory, {kind}{at_once}, {engine}: {readable(large)} for {readable(many)} of text, "
+            f"memory, {kind}/{workers}, {engine}: {readable(large)} for {readable(many)} of text, "
             f"{large / small:.2f} times that for {readable(few)}"
         )
     return lines
@@ -251,17 +259,17 @@ def section(made: dict[str, Any]) -> list[str]:
     """The estimates of one engine."""
     lines = [f"estimate, {made['engine']}:"]
     for told in made["targets"]:
-        target, found = Target(**told["target"]), told["estimate"]
-        encoding = ", ".join(
-            f"{minutes(s)} ({n} at once)" for n, s in found["encode_seconds"].items()
+        target, found = Target(**told["target"]), Estimate(**told["estimate"])
+        training, encoding = (
+            ", ".join(f"{minutes(n)} ({workers} at once)" for workers, n in by_workers.items())
+            for by_workers in (found.train_seconds, found.encode_seconds)
         )
         lines += [
             f"  {target.name}, {readable(target.n_bytes)}, vocabulary {target.vocab_size:,}, "
-            f"{found['n_words']:,.0f} distinct words supposed",
-            f"    training {minutes(found['train_seconds'])}: counting "
-            f"{minutes(found['count_seconds'])}, merging {minutes(found['merge_seconds'])}; "
+            f"{found.n_words:,.0f} distinct words supposed",
+            f"    training {training}, of that {minutes(found.merge_seconds)} merging; "
             f"the handout allows {minutes(target.limit_seconds)}",
-            f"    memory   {readable(found['train_bytes'])}; "
+            f"    memory   {readable(found.train_bytes)}; "
             f"the handout allows {readable(target.limit_bytes)}",
             f"    encoding {encoding}",
             *(f"      {line}" for line in told["formula"].splitlines()),

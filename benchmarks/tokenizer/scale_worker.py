@@ -1,10 +1,13 @@
 """One measurement of scale in a process of its own: ``… scale_worker JOB``.
 
 The text is read as the stages read it, document by document, and reading is part of the time. The
-peak of memory is that of the whole process, Python and its libraries too.
+peak of memory is that of the whole process, Python and its libraries too; where workers are
+processes, as much as the largest of them held is added for each.
 """
 
 import json
+import os
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +19,10 @@ from typing import Any, Literal
 from benchmarks.tokenizer.worker import forget_peak, peak_bytes, processor_seconds
 
 GROWTH_PARTS = 6  # halves of halves of the text
+WITHOUT_NUMBA = "LMCORE_BENCHMARK_WITHOUT_NUMBA"  # set: as if it were not installed
+
+if os.environ.get(WITHOUT_NUMBA):  # here, so that workers which are processes read it too
+    sys.modules["numba"] = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -23,28 +30,25 @@ class Job:
     """What to measure.
 
     kind: training; encoding to Parquet; or training on ever longer beginnings of the text.
-    numba: whether it may be used where it pays; otherwise it is as if it were not installed.
     text: the file.
     vocab_sizes: of the vocabularies trained; encoding uses the one in ``tokenizer``.
     folder: an empty one for what is written.
     tokenizer: the file that training writes and encoding reads.
-    workers: threads that encode at once.
+    workers: how many count or encode at once.
+    runner: what they are.
     """
 
     kind: Literal["train", "encode", "growth"]
-    numba: bool
     text: str
     vocab_sizes: tuple[int, ...]
     folder: str
     tokenizer: str = ""
     workers: int = 1
+    runner: Literal["threads", "processes"] = "threads"
 
 
 def main() -> None:
-    job = Job(**json.loads(sys.argv[1]))
-    if not job.numba:
-        sys.modules["numba"] = None  # type: ignore[assignment]  # importing it fails from here on
-    print(json.dumps(measure(job)))
+    print(json.dumps(measure(Job(**json.loads(sys.argv[1])))))
 
 
 def measure(job: Job) -> Any:
@@ -56,13 +60,34 @@ class _Clock:
     """Seconds by the clock, and of the processor, since it was made."""
 
     def __init__(self) -> None:
-        self.wall, self.processor = time.perf_counter(), processor_seconds()
+        self.wall, self.processor = time.perf_counter(), _all_processor_seconds()
 
     def told(self) -> dict[str, float]:
         return {
             "wall": time.perf_counter() - self.wall,
-            "processor": processor_seconds() - self.processor,
+            "processor": _all_processor_seconds() - self.processor,
         }
+
+
+def _all_processor_seconds() -> float:
+    """Of this process and of those of its workers that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return processor_seconds() + used.ru_utime + used.ru_stime
+
+
+def _all_peak_bytes(job: Job) -> int:
+    """Of this process, and of its workers if they are processes."""
+    if job.runner == "threads" or job.workers == 1:
+        return peak_bytes()
+    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return peak_bytes() + job.workers * largest * (1 if sys.platform == "darwin" else 1024)
+
+
+def _map(job: Job) -> Any:
+    """Calls a function on items, ``job.workers`` at once."""
+    from flows.conductor.shards import map_shards
+
+    return partial(map_shards, runner=job.runner, workers=job.workers)
 
 
 class _Read:
@@ -90,13 +115,14 @@ def _train(job: Job) -> dict[str, Any]:
 
     texts = _Read(Path(job.text))
     clock = _Clock()
-    words = count_words(texts, "gpt2", SPECIAL)
-    count, counted_bytes = clock.told(), peak_bytes()
+    at_once = _map(job) if job.workers > 1 else None
+    words = count_words(texts, "gpt2", SPECIAL, map_in_order=at_once)
+    count, counted_bytes = clock.told(), _all_peak_bytes(job)
     vocab = list(first_vocab(SPECIAL))
     clock = _Clock()
     merges = merge_words(words, vocab, job.vocab_sizes[0], lambda size: None)
     merge = clock.told()
-    peak = peak_bytes()
+    peak = _all_peak_bytes(job)
     if job.tokenizer:
         save_tokenizer(Path(job.tokenizer), Tokenizer(vocab, merges, SPECIAL))
     return {
@@ -111,7 +137,6 @@ def _train(job: Job) -> dict[str, Any]:
 
 
 def _encode(job: Job) -> dict[str, Any]:
-    from flows.conductor.shards import map_shards
     from flows.corpora.config import ReadingConfig
     from flows.stages import pretokenize
 
@@ -132,7 +157,7 @@ def _encode(job: Job) -> dict[str, Any]:
         out,
         work,
         lambda event: None,
-        partial(map_shards, runner="threads", workers=job.workers),
+        _map(job),
     )
     told: dict[str, Any] = clock.told()
     train: Any = product.facts["train"]
@@ -140,7 +165,7 @@ def _encode(job: Job) -> dict[str, Any]:
         "encode": told,
         "bytes": train["bytes"],
         "tokens": train["tokens"],
-        "peak_bytes": peak_bytes(),
+        "peak_bytes": _all_peak_bytes(job),
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_without_room_on_the_disk_nothing_is_written(tmp_path, monkeypatch):
 def test_a_job_that_fails_says_which_and_why(tmp_path):
     """The last line of the process that failed, after what it was to do."""
     (tmp_path / "text.txt").write_text("")
-    job = scale_worker.Job("train", False, str(tmp_path / "text.txt"), (300,), "")
+    job = scale_worker.Job("train", str(tmp_path / "text.txt"), (300,), "")
     with pytest.raises(InputError, match=r"train 0 B, numpy: failed: .*holds no text"):
         scale.run(tmp_path, "numpy", job)
 
@@ -70,13 +71,14 @@ def test_a_small_run_from_text_to_report(tmp_path, monkeypatch, capsys):
     arguments = ["--gigabytes", "0.001", "--scratch", str(tmp_path)]
     scale.main([*arguments, "--json", str(tmp_path / "figures.json")])
     told = capsys.readouterr().out
-    assert "memory, train, numpy" in told
-    assert "memory, encode, 2 at once, numpy" in told
+    assert "memory, train/1, numpy" in told
+    assert "memory, encode/2, numpy" in told
     assert "More, 10.0 GB, vocabulary 350" in told
     found = json.loads((tmp_path / "figures.json").read_text())
     works = [(one["job"]["kind"], one["job"]["workers"]) for one in found["measured"]]
-    assert works == [("train", 1), ("encode", 1), ("encode", 2)] * 2
-    small, large = found["measured"][0]["told"], found["measured"][3]["told"]
+    assert works == [("train", 1), ("train", 2), ("encode", 1), ("encode", 2)] * 2
+    small, large = found["measured"][0]["told"], found["measured"][4]["told"]
+    assert found["measured"][5]["told"]["words"] == large["words"]
     assert small["bytes"] == len(TEXT) * 4
     assert 0 < large["words"] - small["words"] < 100
     assert min(one["told"]["peak_bytes"] for one in found["measured"]) > 1 << 20
@@ -84,6 +86,18 @@ def test_a_small_run_from_text_to_report(tmp_path, monkeypatch, capsys):
     assert sizes == sorted(sizes)
     assert sizes[-1] == len(TEXT) * 4
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figures.json", "small.txt"]
+
+
+def test_workers_that_are_processes_find_the_same_words(tmp_path):
+    """Their memory and their processor seconds are told with those of the process."""
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT)
+    job = scale_worker.Job("train", str(path), (300,), "")
+    shared_out = replace(job, workers=2, runner="processes")
+    alone, shared = (scale.run(tmp_path, "numpy", one)["told"] for one in (job, shared_out))
+    assert shared["words"] == alone["words"]
+    assert shared["peak_bytes"] > 2 * alone["peak_bytes"]
+    assert shared["count"]["processor"] > alone["count"]["processor"]
 
 
 def test_the_fits_find_what_made_the_points():
@@ -98,22 +112,22 @@ def test_the_fits_find_what_made_the_points():
 def test_an_estimate_is_the_formula_by_hand():
     """Counting by bytes, merging and memory by distinct words, encoding by bytes."""
     measured = Measured(
-        count_rate=1e8,
+        count_rate={1: 1e8, 2: 2e8},
+        encode_rate={1: 5e7, 2: 1e8},
         n_words=1e5,
         train_bytes=2e8,
         words=PowerLaw(10, 0.5),
         merge_per_word=1e-5,
         bytes_per_word=500,
-        encode_rate={1: 5e7, 2: 1e8},
     )
     found = estimate(measured, Target("text", 1e10, 32_000, 60, 1e9))
     assert found.n_words == pytest.approx(1e6)
-    assert found.count_seconds == pytest.approx(100)
     assert found.merge_seconds == pytest.approx(10)
-    assert found.train_seconds == pytest.approx(110)
+    assert found.train_seconds == pytest.approx({1: 110, 2: 60})
     assert found.train_bytes == pytest.approx(2e8 + 500 * 9e5)
     assert found.encode_seconds == pytest.approx({1: 200, 2: 100})
     assert "merging         = 1e-05 words s" in formula(measured)
+    assert "counting        = bytes / 1e+08 (1 at once), 2e+08 (2 at once) s" in formula(measured)
     assert "bytes / 5e+07 (1 at once), 1e+08 (2 at once) s" in formula(measured)
 
 
