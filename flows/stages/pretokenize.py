@@ -185,7 +185,7 @@ def seen(batches: Iterable[TokenRows], see: Callable[[TokenRows], None]) -> Iter
         yield rows
 
 
-# Encoding remembers words, and one memory cannot serve two threads at once: whoever encodes takes
+# Encoding remembers words, and threads that share one memory take turns: so whoever encodes takes
 # a tokenizer from here and puts it back, warm. There are as many as are ever at work at once.
 _idle: dict[Path, list[Tokenizer]] = {}
 

@@ -11,6 +11,7 @@ taken to be one for each word; the words of several tokens, and of none, are the
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from threading import Lock
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -64,12 +65,14 @@ class BatchEncoder:
     one: by number, the id of a word that is one token; of any other, `NOT_ONE`; uint32.
     ids, n_used: the ids of all words, one word after the other, and how many there are.
     first, count: by number, where the ids of each word begin in ``ids``, and how many it has.
+    lock: threads that share an encoder take turns, some megabytes each.
     """
 
     def __init__(self, merges: MergeTable, dtype: type = np.uint32) -> None:
         self.dtype = dtype
         self.merger = WordMerger(merges)
         self.n_read = 0
+        self.lock = Lock()
         self.forget()
 
     def forget(self) -> None:
@@ -97,18 +100,25 @@ class BatchEncoder:
         n_ids: list[int] = []  # by text
         batches = _batches(texts, tuple(special_ids), n_ids)
         while group := list(islice(batches, GROUP_BATCHES)):
-            if self.table.n > REMEMBERED_WORDS:
-                self.forget()
-            numbered = [self._number(batch.pieces, engine) for batch in group]
-            kernels = compiled(engine, self.n_read)
-            self._learn(kernels)
-            for batch, words in zip(group, numbered, strict=True):
-                found, counts = self._lay_out(words, kernels)
+            with self.lock:
+                encoded = self._encode_group(group, engine)
+            for batch, (found, counts) in zip(group, encoded, strict=True):
                 found, counts = self._with_special(batch.pieces, found, counts, special_ids)
                 ids.append(found)
                 for text, n in zip(batch.text, counts.tolist(), strict=True):
                     n_ids[text] += n
         return np.concatenate(ids), np.cumsum([0, *n_ids], dtype=np.int64)
+
+    def _encode_group(
+        self, group: list[Batch], engine: Engine
+    ) -> list[tuple[Ids, NDArray[np.int64]]]:
+        """For each batch, the ids of its plain pieces in a row, and how many each piece has."""
+        if self.table.n > REMEMBERED_WORDS:
+            self.forget()
+        numbered = [self._number(batch.pieces, engine) for batch in group]
+        kernels = compiled(engine, self.n_read)
+        self._learn(kernels)
+        return [self._lay_out(words, kernels) for words in numbered]
 
     def _number(self, pieces: list[Segment], engine: Engine) -> Numbered:
         """The words of the plain pieces."""

@@ -1,5 +1,6 @@
 """Encoding many texts on arrays, against encoding each."""
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
@@ -62,3 +63,13 @@ def test_a_byte_that_is_no_token_is_refused_and_forgotten(engine):
     with pytest.raises(InputError, match="the byte 0x63"):
         encoder.encode(["abc"], {}, engine)
     assert encoder.encode(["abb"], {}, engine)[0].tolist() == [2, 1]
+
+
+def test_threads_may_share_an_encoder(engine):
+    """Each gets the ids of its texts, whatever words the others bring at the same time."""
+    encoder = BatchEncoder(TABLE)
+    texts = [[f"{i} {j}abc {i * j}bc abab" * 50 for j in range(40)] for i in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda mine: encoder.encode(mine, {}, engine)[0].tolist(), texts))
+    assert found == [encoder.encode(mine, {}, engine)[0].tolist() for mine in texts]
+    assert found == [BatchEncoder(TABLE).encode(mine, {})[0].tolist() for mine in texts]
