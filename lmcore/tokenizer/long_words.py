@@ -171,8 +171,10 @@ def _from_the_left(first: Ids, second: Ids) -> tuple[Ids, Ids]:
     apart[1:] = second[:-1] != first[1:]
     if apart.all():
         return first, second
-    index = np.arange(len(first))
-    taken = (index - np.maximum.accumulate(np.where(apart, index, 0))) % 2 == 0
+    index = np.arange(len(first), dtype=first.dtype)
+    begin = np.where(apart, index, 0)
+    index -= np.maximum.accumulate(begin, out=begin)  # how far into its run each is
+    taken = index % 2 == 0
     return first[taken], second[taken]
 
 
