@@ -28,6 +28,9 @@ from lmcore.errors import InputError
 from lmcore.model.config import ModelConfig
 
 SPLITS = ("train", "valid")
+SHARED_OUT_BYTES = (
+    1 << 25
+)  # of a text; the words of a smaller one are counted in less than a second
 Upstream = Mapping[str, Artifact]
 
 
@@ -85,9 +88,11 @@ def tokenizer_request(config: RunConfig, upstream: Upstream) -> Request:
 
 def tokenizer_build(context: Context, upstream: Upstream, out_dir: Path, _: Path) -> Product:
     config, corpus = context.config, upstream["download"]
+    train = corpus.path / "train"
+    shared_out = context.map_in_order if train.stat().st_size >= SHARED_OUT_BYTES else None
     with naming_texts(config.source, corpus):
         return tokenizer.run(
-            config.tokenizer, config.reading, corpus.path / "train", out_dir, context.notify
+            config.tokenizer, config.reading, train, out_dir, context.notify, shared_out
         )
 
 

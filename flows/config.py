@@ -49,9 +49,9 @@ class Execution:
     verify: Literal["standard", "full"] = "standard"
     """How much of a large artifact is read again before it is reused; full reads every byte."""
     workers: int = 0
-    """Shards worked on at once while pretokenizing; 0 takes every core."""
-    runner: Literal["threads", "processes", "dask", "ray"] = "threads"
-    """What works on the shards."""
+    """Shards of text worked on at once (counting words, pretokenizing); 0 takes every core."""
+    runner: Literal["auto", "threads", "processes", "dask", "ray"] = "auto"
+    """What works on the shards; auto begins with threads and goes on with processes."""
     log_every: int = 10
     """Training steps between two records of the metrics log."""
     checkpoint_every: int = 200

@@ -70,8 +70,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--gigabytes", type=float, default=1.4, help="of the large text")
     parser.add_argument(
         "--runner",
-        choices=("threads", "processes"),
-        default="threads",
+        choices=("auto", "threads", "processes"),
+        default="auto",
         help="two at once are these",
     )
     parser.add_argument("--scratch", type=Path, help="folder for the texts, removed afterwards")

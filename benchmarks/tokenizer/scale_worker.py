@@ -44,7 +44,7 @@ class Job:
     folder: str
     tokenizer: str = ""
     workers: int = 1
-    runner: Literal["threads", "processes"] = "threads"
+    runner: Literal["auto", "threads", "processes"] = "auto"
 
 
 def main() -> None:

@@ -7,16 +7,19 @@ a pool of the standard library. Which one it is changes no result.
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from importlib.util import find_spec
-from multiprocessing import get_context
+from itertools import count
 from typing import Any, Generic, Literal, TypeVar
 
 from flows.conductor import server
+from flows.conductor.processes import WorkerProcesses
 from lmcore.errors import InputError
 
-Runner = Literal["threads", "processes", "dask", "ray"]
+Runner = Literal["auto", "threads", "processes", "dask", "ray"]
+CLUSTERS = ("dask", "ray")
+AUTO_SHARDS = 12  # in threads, before auto begins processes; of text, some 50 MB
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -35,15 +38,19 @@ def map_shards(
     workers have something to do while the caller looks at a result or reads an item. What goes
     wrong (in ``fn``, or in reading the items) is raised in the place of its result, after those
     before it; then nothing more is begun, and what is at work ends first, so keep a shard to a few
-    seconds. Over 8 short shards threads took 1 s and the others 20 to 27, for each of their
-    workers imports Prefect: take those for many long shards whose work holds the interpreter's
-    lock.
+    seconds.
+
+    Threads cost nothing, and share one interpreter's lock: two of them encode 1.2 times as fast as
+    one. Processes (see `processes`) have a lock each, and begin in half a second. Over 8 short
+    shards Dask and Ray took 20 to 27 s where threads took one, for each of their workers imports
+    Prefect: take those for many long shards.
 
     Args:
       fn: what to do with one shard. For any runner but threads, a function of a module, and its
         argument and result such as pickle takes.
       items: the shards.
-      runner: threads or processes of this machine; a Dask cluster, the one at
+      runner: threads or processes of this machine; auto, which begins with threads, and goes on
+        with processes where there are many shards and several workers; a Dask cluster, the one at
         ``DASK_SCHEDULER_ADDRESS`` or one made for the call; a Ray cluster, the one at
         ``RAY_ADDRESS`` or one made for the call.
       workers: how many at once; 0 takes every core.
@@ -63,7 +70,7 @@ def map_shards(
     """
     need_package(runner)
     conducted = in_a_run()
-    if not conducted and runner in ("dask", "ray"):
+    if not conducted and runner in CLUSTERS:
         raise InputError(
             f"--runner {runner} is one of Prefect's task runners, and --engine none does without "
             "Prefect: take --engine prefect, or --runner processes"
@@ -76,14 +83,31 @@ def results_of(
     fn: Callable[[T], R], line: "Line[T]", runner: Runner, width: int, conducted: bool
 ) -> Iterator[R]:
     """The results, through Prefect while it conducts and does not fail."""
-    if conducted:
-        yield from through_prefect(fn, line, runner, width)
-    if line.more():
-        with pool(runner, width) as executor:
-            try:
-                yield from line.through(lambda item: executor.submit(fn, item))
-            finally:
-                executor.shutdown(cancel_futures=True)  # what has begun ends first
+    with WorkerProcesses() as processes:
+        here = where_it_pays(fn, processes, runner, width)
+        if conducted:
+            yield from through_prefect(fn if runner in CLUSTERS else here, line, runner, width)
+        if line.more():
+            with ThreadPoolExecutor(width) as executor:
+                try:
+                    yield from line.through(lambda item: executor.submit(here, item))
+                finally:
+                    executor.shutdown(cancel_futures=True)  # what has begun ends first
+
+
+def where_it_pays(
+    fn: Callable[[T], R], processes: WorkerProcesses, runner: Runner, width: int
+) -> Callable[[T], R]:
+    """``fn``, called in the thread that asks or in a process, as the runner says."""
+    if runner == "threads" or (runner == "auto" and width == 1):
+        return fn
+    n_in_threads = AUTO_SHARDS if runner == "auto" else 0
+    numbers = count()
+
+    def call(item: T) -> R:
+        return fn(item) if next(numbers) < n_in_threads else processes.call(fn, item)
+
+    return call
 
 
 class Line(Generic[T]):
@@ -159,7 +183,7 @@ def settled(future: Any, trouble: tuple[type[Exception], ...]) -> Any:
 
 def need_package(runner: Runner) -> None:
     """Refuse a runner whose package is not installed."""
-    if runner in ("dask", "ray") and find_spec(f"prefect_{runner}") is None:
+    if runner in CLUSTERS and find_spec(f"prefect_{runner}") is None:
         raise InputError(
             f"--runner {runner} needs a package that is not installed: "
             f'pip install "lmcore[{runner}]", or take --runner threads'
@@ -188,7 +212,7 @@ def through_prefect(fn: Callable[[T], R], line: Line[T], runner: Runner, width: 
     made = prefect.task(
         name="shard", cache_policy=NO_CACHE, persist_result=False, log_prints=False, retries=0
     )(shard)
-    one_server = nullcontext() if runner == "threads" else server.shared()
+    one_server = server.shared() if runner in CLUSTERS else nullcontext()
     trouble = (PrefectException, httpx.HTTPError)
     try:
         with one_server, task_runner(runner, width) as started:
@@ -216,13 +240,6 @@ def task_runner(runner: Runner, width: int) -> Any:
         if address := os.environ.get("RAY_ADDRESS"):
             return RayTaskRunner(address=address)
         return RayTaskRunner(init_kwargs={"num_cpus": width})
-    from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
+    from prefect.task_runners import ThreadPoolTaskRunner
 
-    return {"threads": ThreadPoolTaskRunner, "processes": ProcessPoolTaskRunner}[runner](width)
-
-
-def pool(runner: Runner, width: int) -> Executor:
-    """The standard library's pool; fresh processes, for a fork of threads that hold locks hangs."""
-    if runner == "threads":
-        return ThreadPoolExecutor(width)
-    return ProcessPoolExecutor(width, mp_context=get_context("spawn"))
+    return ThreadPoolTaskRunner(width)

@@ -14,14 +14,25 @@ from lmcore.tokenizer.bpe import VocabularyNotFilled
 from lmcore.tokenizer.config import TokenizerConfig
 from lmcore.tokenizer.fast_training import train_bpe
 from lmcore.tokenizer.tokenizer import Tokenizer
+from lmcore.tokenizer.word_counts import MapInOrder
 
 FILE = "tokenizer.json"
 
 
 def run(
-    tokenizer: TokenizerConfig, reading: ReadingConfig, train: Path, out_dir: Path, notify: Notify
+    tokenizer: TokenizerConfig,
+    reading: ReadingConfig,
+    train: Path,
+    out_dir: Path,
+    notify: Notify,
+    map_in_order: MapInOrder | None = None,
 ) -> Product:
     """Train on the documents of ``train`` and write ``tokenizer.json``.
+
+    Args:
+      tokenizer, reading: the slices.
+      train: the training text.
+      map_in_order: shares the counting of words out; see `train_bpe`.
 
     Raises:
       InputError: the text cannot be read as ``reading`` says, or holds nothing.
@@ -40,6 +51,7 @@ def run(
             tokenizer.special_tokens,
             pattern=tokenizer.pattern,
             progress=progress,
+            map_in_order=map_in_order,
         )
     for warning in said:
         notify(Event("warning", "tokenizer", str(warning.message)))

@@ -1,6 +1,7 @@
 """A function over shards gives the same list on every runner, and stops at the first error."""
 
 import operator
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -122,6 +123,23 @@ def test_processes_give_the_same_list() -> None:
     """Fresh processes give the same results as threads."""
     items = [-3, 0, 4]
     assert list(map_shards(operator.neg, items, runner="processes", workers=1)) == [3, 0, -4]
+
+
+def where(item: int) -> tuple[int, int]:
+    """The item, and the process that was given it."""
+    return item, os.getpid()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_auto_goes_on_with_processes_where_there_is_much_to_do(workers: int) -> None:
+    """The first shards stay here, and all where one worker does them; the list is the same."""
+    n = shards.AUTO_SHARDS + 5
+    found = list(map_shards(where, range(n), runner="auto", workers=workers))
+    assert [item for item, _ in found] == list(range(n))
+    here = [process == os.getpid() for _, process in found]
+    assert here.count(True) == (shards.AUTO_SHARDS if workers > 1 else n)
+    assert here[0]
+    assert here[-1] == (workers == 1)
 
 
 @pytest.mark.parametrize("runner", ["dask", "ray"])
