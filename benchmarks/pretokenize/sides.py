@@ -1,10 +1,10 @@
 """Both sides: from one file of JSON lines to Parquet files of ids.
 
 Ours is the pipeline's stage as a run calls it, its batches shared out to threads and processes.
-Theirs is what the documentation of `datasets` shows: load, map in batches over processes, write; with the Hugging
-Face tokenizer that `benchmarks.tokenizer` uses. Each is given what favours it: theirs stores ids as
-uint16, writes no other column, and has its tokenizer before the clock starts; its processes
-inherit it.
+Theirs is what the documentation of `datasets` shows: load, map in batches over processes, write;
+with the Hugging Face tokenizer that `benchmarks.tokenizer` uses. Each is given what favours it:
+theirs stores ids as uint16, writes no other column, and has its tokenizer before the clock starts;
+its processes inherit it.
 """
 
 import sys

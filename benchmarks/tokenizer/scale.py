@@ -141,6 +141,14 @@ def repeat(source: Path, target: Path, n_bytes: int) -> None:
             left -= len(copy)
 
 
+def hidden(folder: str) -> str:
+    """A folder with a ``numba`` that cannot be imported, for all processes of a measurement."""
+    found = Path(folder) / "without"
+    found.mkdir()
+    (found / "numba.py").write_text("raise ImportError('left out')\n")
+    return str(found)
+
+
 def run(folder: Path, engine: str, job: Job) -> dict[str, Any]:
     """Do ``job`` in a fresh process with a new folder; the job and what it told.
 
@@ -156,7 +164,7 @@ def run(folder: Path, engine: str, job: Job) -> dict[str, Any]:
                 json.dumps(asdict(job) | {"folder": own}),
             ],
             cwd=ROOT,
-            env=os.environ | ({} if engine == "numba" else {WITHOUT_NUMBA: "1"}),
+            env=os.environ | ({} if engine == "numba" else {WITHOUT_NUMBA: hidden(own)}),
             capture_output=True,
             text=True,
             check=False,

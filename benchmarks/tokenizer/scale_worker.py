@@ -1,8 +1,8 @@
 """One measurement of scale in a process of its own: ``… scale_worker JOB``.
 
 The text is read as the stages read it, document by document, and reading is part of the time. The
-peak of memory is that of the whole process, Python and its libraries too; where workers are
-processes, as much as the largest of them held is added for each.
+peak of memory is that of the whole process, Python and its libraries too, and the peaks of its
+workers where they are processes.
 """
 
 import json
@@ -11,18 +11,21 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any, Literal
 
-from benchmarks.tokenizer.worker import forget_peak, peak_bytes, processor_seconds
+from benchmarks.tokenizer.worker import forget_peak, peak_bytes, peak_bytes_of, processor_seconds
 
 GROWTH_PARTS = 6  # halves of halves of the text
-WITHOUT_NUMBA = "LMCORE_BENCHMARK_WITHOUT_NUMBA"  # set: as if it were not installed
+WITHOUT_NUMBA = "LMCORE_BENCHMARK_WITHOUT_NUMBA"  # a folder to import from before all others
+LOOK_EVERY_SECONDS = 0.02
 
-if os.environ.get(WITHOUT_NUMBA):  # here, so that workers which are processes read it too
-    sys.modules["numba"] = None  # type: ignore[assignment]
+if os.environ.get(WITHOUT_NUMBA):
+    sys.path.insert(0, os.environ[WITHOUT_NUMBA])  # workers have the same path
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,25 @@ def _all_processor_seconds() -> float:
     return processor_seconds() + used.ru_utime + used.ru_stime
 
 
-def _all_peak_bytes(job: Job) -> int:
-    """Of this process, and of its workers if they are processes."""
-    if job.runner == "threads" or job.workers == 1:
-        return peak_bytes()
-    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return peak_bytes() + job.workers * largest * (1 if sys.platform == "darwin" else 1024)
+class _Watch(Thread):
+    """Looks at the processes that this one starts, and keeps the peak of each."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peaks: dict[str, int] = {}
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            for tasks in Path("/proc/self/task").glob("*/children"):
+                with suppress(OSError):
+                    for child in tasks.read_text().split():
+                        self.peaks[child] = max(self.peaks.get(child, 0), peak_bytes_of(child))
+            time.sleep(LOOK_EVERY_SECONDS)
+
+    def all_peak_bytes(self) -> int:
+        """Of this process, and of the others; where the system does not tell, of this one."""
+        return peak_bytes() + sum(self.peaks.values())
 
 
 def _map(job: Job) -> Any:
@@ -113,16 +129,16 @@ def _train(job: Job) -> dict[str, Any]:
     from lmcore.tokenizer.tokenizer import Tokenizer
     from lmcore.tokenizer.word_counts import count_words
 
-    texts = _Read(Path(job.text))
+    texts, watch = _Read(Path(job.text)), _Watch()
     clock = _Clock()
     at_once = _map(job) if job.workers > 1 else None
     words = count_words(texts, "gpt2", SPECIAL, map_in_order=at_once)
-    count, counted_bytes = clock.told(), _all_peak_bytes(job)
+    count, counted_bytes = clock.told(), watch.all_peak_bytes()
     vocab = list(first_vocab(SPECIAL))
     clock = _Clock()
     merges = merge_words(words, vocab, job.vocab_sizes[0], lambda size: None)
     merge = clock.told()
-    peak = _all_peak_bytes(job)
+    peak = watch.all_peak_bytes()
     if job.tokenizer:
         save_tokenizer(Path(job.tokenizer), Tokenizer(vocab, merges, SPECIAL))
     return {
@@ -146,7 +162,7 @@ def _encode(job: Job) -> dict[str, Any]:
     work, out = folder / "work", folder / "out"
     for made in (work, out):
         made.mkdir()
-    texts = {"train": Path(job.text), "valid": valid}
+    texts, watch = {"train": Path(job.text), "valid": valid}, _Watch()
     clock = _Clock()
     product = pretokenize.run(
         pretokenize.PretokenizeConfig(),
@@ -165,7 +181,7 @@ def _encode(job: Job) -> dict[str, Any]:
         "encode": told,
         "bytes": train["bytes"],
         "tokens": train["tokens"],
-        "peak_bytes": _all_peak_bytes(job),
+        "peak_bytes": watch.all_peak_bytes(),
     }
 
 

@@ -140,11 +140,19 @@ def forget_peak() -> int:
 def peak_bytes() -> int:
     """The most memory that this process held, since `forget_peak` where the system can tell."""
     with suppress(OSError):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        found = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
-        return int(found[0]) * 1024
+        return peak_bytes_of("self")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def peak_bytes_of(process: str) -> int:
+    """The most memory that a process held, by its number or "self"; of one that has ended, 0.
+
+    Raises:
+      OSError: there is no such process, or the system does not tell.
+    """
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def digest_of(values: list) -> str:

@@ -19,7 +19,7 @@ from lmcore.errors import InputError
 
 Runner = Literal["auto", "threads", "processes", "dask", "ray"]
 CLUSTERS = ("dask", "ray")
-AUTO_SHARDS = 12  # in threads, before auto begins processes; of text, some 50 MB
+AUTO_SHARDS = 32  # in threads, before auto begins processes; of text, some 130 MB
 T = TypeVar("T")
 R = TypeVar("R")
 

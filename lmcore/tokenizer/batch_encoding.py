@@ -27,8 +27,9 @@ from lmcore.tokenizer.word_table import WordTable
 
 BATCH_CHARACTERS = 1 << 18
 GROUP_BATCHES = 16  # whose new words are encoded together
-REMEMBERED_WORDS = 1 << 19
-"""About 40 MB; when there are more, the memory starts afresh (natural text repeats words soon)."""
+REMEMBERED_WORDS, REMEMBERED_BYTES = 1 << 19, 1 << 25
+"""About 40 MB, and as much again for words too long for a key; when there are more, the memory
+starts afresh (natural text repeats words soon)."""
 NOT_ONE = np.uint32(1 << 31)  # in the place of an id: the word has several, or none
 
 Ids = NDArray[Any]  # uint16 or uint32
@@ -113,7 +114,7 @@ class BatchEncoder:
         self, group: list[Batch], engine: Engine
     ) -> list[tuple[Ids, NDArray[np.int64]]]:
         """For each batch, the ids of its plain pieces in a row, and how many each piece has."""
-        if self.table.n > REMEMBERED_WORDS:
+        if self.table.n > REMEMBERED_WORDS or self.table.other_bytes > REMEMBERED_BYTES:
             self.forget()
         numbered = [self._number(batch.pieces, engine) for batch in group]
         kernels = compiled(engine, self.n_read)

@@ -20,7 +20,7 @@ from lmcore.tokenizer.segments import segments
 from lmcore.tokenizer.word_table import WordTable
 
 BATCH_CHARACTERS = 1 << 18
-SHARE_CHARACTERS = 1 << 22  # of one worker at a time
+SHARE_CHARACTERS, LARGEST_SHARE = 1 << 22, 1 << 23  # of one worker at a time
 
 MapInOrder = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
@@ -127,11 +127,21 @@ class _Share(NamedTuple):
 
 
 def _shares(pieces: Iterable[str], pattern: Pattern, engine: Engine) -> Iterator[_Share]:
-    """The pieces shared out; the engine is chosen by how much there was before."""
-    n_read = 0
-    for batch in _batches(pieces, SHARE_CHARACTERS):
-        n_read += sum(map(len, batch))
-        yield _Share(batch, pattern, "numba" if compiled(engine, n_read) else "numpy")
+    """The pieces shared out; the engine is chosen by how much there was before.
+
+    Shares grow with what was read: each is counted with a table of its own, which takes some
+    megabytes to know the frequent words.
+    """
+    share, n_read, n_waiting = [], 0, 0
+    for piece in pieces:
+        share.append(piece)
+        n_waiting += len(piece)
+        if n_waiting >= min(max(SHARE_CHARACTERS, n_read // 16), LARGEST_SHARE):
+            n_read += n_waiting
+            yield _Share(share, pattern, "numba" if compiled(engine, n_read) else "numpy")
+            share, n_waiting = [], 0
+    if share:
+        yield _Share(share, pattern, "numba" if compiled(engine, n_read) else "numpy")
 
 
 def _count_share(share: _Share) -> tuple[int, WordCounts]:

@@ -78,7 +78,7 @@ class WordTable:
       above); of a word in ``others``, 0.
     length: by number, the bytes of a word.
     short, middle: the tables of words of up to 8 and 16 bytes.
-    others: the number of each other word.
+    others, other_bytes: the number of each other word, and how long they are together.
     n: the next number.
     """
 
@@ -87,6 +87,7 @@ class WordTable:
         self.length = np.zeros(1, np.int64)
         self.short, self.middle = Slots(), Slots()
         self.others: dict[bytes, int] = {}
+        self.other_bytes = 0
         self.n = 1
 
     def find(self, cut: CutText) -> Numbers:
@@ -214,6 +215,7 @@ class WordTable:
             number = self._next_numbers(1)
             self.length[number] = len(word)
             self.others[word] = int(number[0])
+            self.other_bytes += len(word)
         return self.others[word]
 
     def words(self, first: int = 1) -> Words:

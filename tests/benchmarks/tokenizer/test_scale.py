@@ -96,7 +96,7 @@ def test_workers_that_are_processes_find_the_same_words(tmp_path):
     shared_out = replace(job, workers=2, runner="processes")
     alone, shared = (scale.run(tmp_path, "numpy", one)["told"] for one in (job, shared_out))
     assert shared["words"] == alone["words"]
-    assert shared["peak_bytes"] > 2 * alone["peak_bytes"]
+    assert shared["peak_bytes"] > alone["peak_bytes"] + (10 << 20)  # a worker, and what it imported
     assert shared["count"]["processor"] > alone["count"]["processor"]
 
 

@@ -73,3 +73,17 @@ def test_threads_may_share_an_encoder(engine):
         found = list(pool.map(lambda mine: encoder.encode(mine, {}, engine)[0].tolist(), texts))
     assert found == [encoder.encode(mine, {}, engine)[0].tolist() for mine in texts]
     assert found == [BatchEncoder(TABLE).encode(mine, {})[0].tolist() for mine in texts]
+
+
+def test_memory_of_long_words_is_bounded(engine, monkeypatch):
+    """Words without end, none seen twice, are forgotten when they are many bytes."""
+    monkeypatch.setattr(batch_encoding, "REMEMBERED_BYTES", 10_000)
+    encoder = BatchEncoder(TABLE)
+    held = []
+    for i in range(40):
+        text = "abc" * (300 + i)
+        ids, _ = encoder.encode([text, text], {}, engine)
+        assert ids.tolist() == encode_by_definition(text, VOCAB, MERGES) * 2
+        held.append(sum(map(len, encoder.table.others)))
+    assert max(held) <= 12_000
+    assert encoder.n_used <= 12_000
