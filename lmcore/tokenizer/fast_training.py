@@ -25,7 +25,7 @@ What is faster, and what makes it exact:
   right and a merge from outside would cross. So all the abc that stand alone are split alike, and
   become one token together. The oracle looks up every token; the tests compare the two.
 
-Novels, 70 MB to 32,000 tokens: 362 batches make the 31,743 merges. The benchmark
+Novels, 70 MB to 32,000 tokens: some 400 batches make the 31,743 merges. The benchmark
 (``python -m benchmarks.tokenizer``) has the times.
 """
 
