@@ -158,7 +158,7 @@ def _plain_pieces(
 ) -> Iterator[str]:
     """What lies between special tokens, in pieces of bounded size."""
     for text in checked_texts(texts, "training_data"):
-        for segment in segments([text], pattern, special_tokens, BATCH_CHARACTERS):
+        for segment in segments([text], pattern, special_tokens):
             if not segment.is_special:
                 yield segment.text
 

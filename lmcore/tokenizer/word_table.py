@@ -159,11 +159,12 @@ class WordTable:
         left = np.flatnonzero((self.low.take(number) != low) | (self.high.take(number) != high))
         new = [left[:0]]
         while len(left):
-            free = number[left] == 0
-            new.append(left[free])
-            left = left[~free]
-            slot[left] = (slot[left] + 1) & (len(slots.number) - 1)
-            number[left] = there = slots.number[slot[left]]
+            there = number[left]
+            if not there.all():
+                new.append(left[there == 0])
+                left = left[there > 0]
+            slot[left] = at = (slot[left] + 1) & (len(slots.number) - 1)
+            number[left] = there = slots.number[at]
             left = left[(self.low[there] != low[left]) | (self.high[there] != high[left])]
         left = np.concatenate(new)
         if len(left):
@@ -199,12 +200,12 @@ class WordTable:
     def _place(self, slots: Slots, number: Numbers) -> None:
         """Put words that are not there into free slots; half of them stay free."""
         if not slots.has_room(len(number)):
-            number = np.concatenate((slots.grow(len(number)), number))
+            number = np.concatenate((np.sort(slots.grow(len(number))), number))
         slots.n += len(number)
         slot = slots.home(self.low[number], self.high[number])
         while len(number):
-            free = np.flatnonzero(slots.number[slot] == 0)
-            # Where several want one slot, the last one written has it.
+            # Where several want one slot, the last one written has it: the word that came first.
+            free = np.flatnonzero(slots.number[slot] == 0)[::-1]
             slots.number[slot[free]] = number[free]
             on = slots.number[slot] != number
             number, slot = number[on], (slot[on] + 1) & (len(slots.number) - 1)
