@@ -30,15 +30,16 @@ from lmcore.tokenizer.unicode_classes import CharacterClass, ranges
 BARRIER = b"\xff"
 PADDING = bytes(16)  # so that 16 bytes can be read from any place
 
-# Two classes differ by more than the last bit where a pre-token begins between them.
-LETTER, NUMBER, OTHER, WHITE, SPACE, END = 2, 4, 6, 8, 9, 16
+# Two classes differ by more than the last bit where a pre-token begins between them. White space
+# and END, the class of barriers, have the bit WHITE in common.
+LETTER, NUMBER, OTHER, WHITE, SPACE, END = 2, 4, 6, 8, 9, 24
 
 
 class CutText(NamedTuple):
     """Pre-tokens of some texts, as places in their bytes.
 
-    A run of barriers stands among them as if it were one: leaving it out would cost more than it
-    does (`barriers` tells which they are).
+    Runs of barriers stand among them as if they were some, one or two for each run: leaving them
+    out would cost more than they do (`barriers` tells which they are).
 
     raw: the UTF-8 bytes of the texts, a barrier after each, then 16 zero bytes.
     starts: where each pre-token begins in ``raw``, int64, ascending.
@@ -113,11 +114,16 @@ def _begins(raw: NDArray[np.uint8], kind: NDArray[np.uint8], is_ascii: bool) -> 
     """Whether a pre-token, or a run of barriers, begins at each byte."""
     begins = np.ones(len(kind), bool)
     np.greater(kind[1:] ^ kind[:-1], 1, out=begins[1:])
-    before = kind[:-1]
-    follows = (before >= WHITE) & (before < END) & (kind[1:] < WHITE)
-    begins[:-1] |= follows
-    begins[1:] &= (before != SPACE) | ~follows
-    if not is_ascii and len(wide := np.flatnonzero(follows & (raw[: len(before)] >= 0x80))):
+    # 1 where the last of some white space, or of some barriers, stands before something else.
+    last = kind[:-1] & ~kind[1:]
+    last &= WHITE
+    last >>= 3
+    begins[:-1] |= last.view(bool)
+    # 0 where that is a plain space: what follows has begun with it.
+    on_its_own = last & kind[:-1]
+    on_its_own ^= 1
+    begins[1:] &= on_its_own.view(bool)
+    if not is_ascii and len(wide := np.flatnonzero(last.view(bool) & (raw[: len(last)] >= 0x80))):
         _begin_at_first_byte(raw, wide, begins)
     _move_behind_contractions(raw, begins)
     return begins

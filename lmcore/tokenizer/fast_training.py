@@ -16,7 +16,8 @@ What is faster, and what makes it exact:
     so it is enough to end the batch before the first pair that falls behind one of these.
   - A pair of two equal tokens (a, a) is merged alone: in a run its places overlap.
 
-- A batch is twice as long as the last one came to, so little is looked at in vain.
+- How many pairs a batch looks at follows from how far the last ones came, so little is looked at in
+  vain.
 - Only the pairs above a level are looked through for the most frequent ones; when none is left, the
   level falls.
 - A merge always makes a new token, so none is looked up. Two pairs can make the same bytes (ab+c,
@@ -173,7 +174,7 @@ def merge_words(
         before = len(vocab)
         _merge_batch(row, pairs, batch, vocab, merges)
         n_merged = len(vocab) - before
-        size = size * 2 if n_merged + 1 >= len(batch) else 2 * n_merged + SMALLEST_BATCH
+        size = size * 2 if n_merged + 1 >= len(batch) else size // 3 + n_merged + SMALLEST_BATCH
         size = min(size, LARGEST_BATCH)
         if len(vocab) - reported >= REPORT_EVERY:
             reported = len(vocab)

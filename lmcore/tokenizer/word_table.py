@@ -239,7 +239,9 @@ def _eight_bytes(raw: NDArray[np.uint8]) -> Keys:
 
 def _shift(lengths: Numbers) -> Keys:
     """How far to shift eight bytes so that so many are left; beyond eight, by a huge number."""
-    return (64 - 8 * lengths).view(np.uint64)
+    shift = lengths * -8
+    shift += 64
+    return shift.view(np.uint64)
 
 
 def _with_zeros(raw: NDArray[np.uint8], starts: Numbers) -> Numbers:

@@ -85,6 +85,7 @@ def test_runs_of_barriers_of_any_length_are_no_words(engine):
     for n in range(1, 40):
         cut = cut_gpt2(["a", *[""] * n, "a"])
         found = table.find_compiled(cut, kernels) if kernels else table.find(cut)
-        assert found.tolist() == [1, 0, 1, 0]
-        assert cut.ends.tolist() == [1, *[2] * n, 3]
+        assert found[found > 0].tolist() == [1, 1]
+        words_before = np.cumsum(found > 0)[cut.ends - 1]
+        assert words_before.tolist() == [*[1] * (n + 1), 2]
     assert words_of(table) == [b"a"]
