@@ -125,7 +125,8 @@ def plan(config: RunConfig, device: str, root: Path, keep_checkpoints: int) -> O
         config.training,
         micro_batch=asked or fit_micro_batch(model, config.training, usable, n_ranks=ranks),
         corpus_bytes=known_corpus_bytes(config.source),
-        keep_checkpoints=keep_checkpoints,
+        # a restore point stays besides
+        keep_checkpoints=keep_checkpoints + bool(config.training.max_rollbacks),
         n_ranks=ranks,
     )
     faults = [*budget_faults(budget, usable, disk_free), *short_texts(config, model.context_length)]
@@ -159,7 +160,8 @@ def stage_bytes(
         config.training,
         micro_batch=1,
         corpus_bytes=known_corpus_bytes(config.source) if corpus_bytes is None else corpus_bytes,
-        keep_checkpoints=keep_checkpoints,
+        # a restore point stays besides
+        keep_checkpoints=keep_checkpoints + bool(config.training.max_rollbacks),
     ).disk
     needs = {
         "download": disk.corpus,

@@ -11,7 +11,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,7 +96,7 @@ def save(
       >>> record.path.name
       'step-000000042'
     """
-    path = folder / f"step-{step:09d}"
+    path = folder / folder_name(step)
     score = score if score is not None and math.isfinite(score) else None
     said = {"format": FORMAT_VERSION, "step": step, "meta": dict(meta), "score": score}
     json.dumps(said, allow_nan=False)  # before any work: what cannot be written is refused
@@ -179,7 +179,7 @@ def read_record(path: Path) -> CheckpointRecord:
     """
     try:
         facts = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        if facts["format"] != FORMAT_VERSION or path.name != f"step-{facts['step']:09d}":
+        if facts["format"] != FORMAT_VERSION or path.name != folder_name(facts["step"]):
             raise ValueError("of another format or step")
         values = (facts[name] for name in ("step", "meta", "score", "bytes", "sha256"))
         return CheckpointRecord(path, *values)
@@ -235,13 +235,16 @@ def best_first(records: list[CheckpointRecord]) -> list[CheckpointRecord]:
     return sorted(scored, key=lambda record: (record.score, record.step))
 
 
-def prune(folder: Path, keep_last: int, keep_best: int) -> list[int]:
+def prune(
+    folder: Path, keep_last: int, keep_best: int, keep_steps: Collection[int] = ()
+) -> list[int]:
     """Delete checkpoints but the last and the best; unsound ones older than the last go too.
 
     Args:
       folder: holds the run's checkpoints.
       keep_last: how many of the highest steps stay, at least 1.
       keep_best: how many of the smallest scores stay besides; 0 or more.
+      keep_steps: steps whose checkpoints stay whatever else is there.
 
     Returns:
       The steps that were deleted.
@@ -255,7 +258,26 @@ def prune(folder: Path, keep_last: int, keep_best: int) -> list[int]:
     records = list_records(folder)
     kept = {record.path for record in [*records[-keep_last:], *best_first(records)[:keep_best]]}
     newest = records[-1].step if records else 0
-    doomed = [path for path in step_folders(folder) if path not in kept and step_of(path) < newest]
+    old = {path for path in step_folders(folder) if step_of(path) < newest}
+    return discard_all({path for path in old - kept if step_of(path) not in keep_steps})
+
+
+def discard_after(folder: Path, step: int) -> list[int]:
+    """Delete the checkpoints of later steps: a run that goes back has not taken them.
+
+    Returns:
+      The steps that were deleted.
+
+    Example:
+      >>> discard_after(Path("checkpoints"), step=42)
+      []
+    """
+    return discard_all({path for path in step_folders(folder) if step_of(path) > step})
+
+
+def discard_all(paths: Iterable[Path]) -> list[int]:
+    """Delete checkpoints; return their steps, in order."""
+    doomed = sorted(paths, key=step_of)
     for path in doomed:
         discard(path)
     return [step_of(path) for path in doomed]
@@ -267,6 +289,11 @@ def step_folders(folder: Path) -> list[Path]:
         return []
     found = [path for path in folder.iterdir() if STEP_FOLDER.fullmatch(path.name)]
     return sorted(found, key=step_of)
+
+
+def folder_name(step: int) -> str:
+    """The name of a checkpoint's folder."""
+    return f"step-{step:09d}"
 
 
 def step_of(path: Path) -> int:

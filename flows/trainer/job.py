@@ -31,6 +31,11 @@ class Job:
     settings: dict = field(default_factory=dict)
 
 
+def checkpoints_of(job: Job) -> Path:
+    """The folder of a run's checkpoints."""
+    return Path(job.work_dir) / "checkpoints"
+
+
 def write_job(job: Job, path: Path) -> None:
     path.write_text(json.dumps(asdict(job), indent=2))
 

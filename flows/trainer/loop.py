@@ -31,9 +31,10 @@ from flows.trainer.distributed import (
 )
 from flows.trainer.feed import open_feed
 from flows.trainer.graphed import graph_step
-from flows.trainer.job import Job
+from flows.trainer.job import Job, checkpoints_of
 from flows.trainer.meter import Meter
 from flows.trainer.reproducible import StopSignal, pin
+from flows.trainer.rollback import WATCH, LossReader, Spike, roll_back, watch_in
 from flows.trainer.validation import score_beginning
 from lmcore.data.windows import window_starts
 from lmcore.errors import InputError
@@ -44,6 +45,7 @@ from lmcore.planning.peak import peak_flops
 from lmcore.training.config import n_steps
 from lmcore.training.gradient import loss_and_gradients
 from lmcore.training.lean_gradient import grad_and_value
+from lmcore.training.spikes import LossWatch
 from lmcore.training.step import TrainState, init_state, train_step
 
 STOPPED = 143  # 128 + SIGTERM
@@ -67,6 +69,15 @@ class Progress(NamedTuple):
     state: TrainState
     step: int
     seconds: float
+    watch: LossWatch = LossWatch()
+
+
+class GoBack(Exception):
+    """The run has to go back to a restore point."""
+
+    def __init__(self, progress: Progress, spike: Spike) -> None:
+        super().__init__(f"from step {spike.step}")
+        self.progress, self.spike = progress, spike
 
 
 def pretrain(job: Job, say: Notify) -> None:
@@ -102,10 +113,6 @@ def open_data(job: Job) -> Data:
     return Data(train, starts, valid)
 
 
-def checkpoints_of(job: Job) -> Path:
-    return Path(job.work_dir) / "checkpoints"
-
-
 def resume(job: Job, world: World, say: Notify) -> Progress:
     """The last sound checkpoint, or the state before the first step."""
 
@@ -121,9 +128,9 @@ def resume(job: Job, world: World, say: Notify) -> Progress:
     if world.leads:
         metrics_log.truncate_after(Path(job.metrics), found.record.step)
         say(Event("note", "pretrain", f"resumed after step {found.record.step:,}"))
-    return Progress(
-        unflatten(initial, on_device), found.record.step, float(found.record.meta["seconds"])
-    )
+    seconds = float(found.record.meta["seconds"])
+    watch = watch_in(found.record.meta)
+    return Progress(unflatten(initial, on_device), found.record.step, seconds, watch)
 
 
 class Run:
@@ -135,17 +142,31 @@ class Run:
         self.take_step = make_step(job, world)
         self.peak = peak_of(job, world)
         self.feed = open_feed(job, data.train.tokens, data.starts, world)
+        self.losses = LossReader(job.training, LossWatch())
 
     def to_the_end(self, progress: Progress) -> Progress:
+        """Step until the last one, going back where the loss asks for it."""
+        while True:
+            try:
+                return self.onwards(progress)
+            except GoBack as gone:
+                spike, state = gone.spike, gone.progress.state
+                watch = roll_back(spike, state, self.job, self.world, self.say)
+                progress = Progress(state, spike.back_to, gone.progress.seconds, watch)
+
+    def onwards(self, progress: Progress) -> Progress:
         """Step until the last one; validate, log and checkpoint where they are due."""
         meter = Meter(self.job, self.total, progress.step, progress.seconds, self.peak)
+        self.losses = LossReader(self.job.training, progress.watch)
+        offset = progress.watch.data_offset
         with MetricsLog(Path(self.job.metrics)) if self.world.leads else _NoLog() as log:
             state = progress.state
             for step in range(progress.step + 1, self.total + 1):
-                state, metrics = self.take_step(state, self.feed.batch(step - 1))
+                state, metrics = self.take_step(state, self.feed.batch(step - 1 + offset))
                 self.stop.listen()
+                self.losses.see(step, metrics)
                 self.after_step(Progress(state, step, meter.seconds()), metrics, meter, log)
-        return Progress(state, self.total, meter.seconds())
+        return Progress(state, self.total, meter.seconds(), self.losses.watch)
 
     def after_step(self, progress: Progress, metrics: Params, meter: Meter, log) -> None:
         """The effects that are due after a step; where none is, nothing waits for the device."""
@@ -156,9 +177,10 @@ class Run:
             job.training.validate_every and step % job.training.validate_every == 0
         )
         stops = any_rank(self.world, self.stop.came)
-        saves = validates or stops or step % job.checkpoint_every == 0
+        restores = bool(job.training.max_rollbacks) and step % job.training.rollback_every == 0
+        saves = validates or stops or restores or step % job.checkpoint_every == 0
         if logs or saves or self.world.device.type == "cpu":
-            self.refuse_bad_steps(metrics)
+            self.judge(progress, metrics)
         meter.show(self.say, step, metrics)
         if not self.world.leads:
             self.leave_if(stops and not is_last)
@@ -173,8 +195,17 @@ class Run:
             self.save(progress, score)
         self.leave_if(stops and not is_last)
 
-    def refuse_bad_steps(self, metrics: Params) -> None:
-        """Stop where nothing is learned any more."""
+    def judge(self, progress: Progress, metrics: Params) -> None:
+        """Go back, or stop, where nothing is learned any more.
+
+        Raises:
+          GoBack: to a restore point.
+          InputError: it may not go back, and too many steps in a row were not finite.
+        """
+        if self.job.training.max_rollbacks:
+            if spike := self.losses.read():
+                raise GoBack(progress, spike)
+            return
         most = self.job.training.max_bad_steps
         if int(metrics["bad_steps"]) >= most:
             raise InputError(
@@ -202,9 +233,11 @@ class Run:
     def save(self, progress: Progress, score: float | None) -> None:
         """Write a checkpoint, and drop those that are neither the last few nor the best."""
         folder = checkpoints_of(self.job)
-        meta = {"seconds": progress.seconds}
+        watch = self.losses.watch
+        meta = {"seconds": progress.seconds, WATCH: watch._asdict()}
         checkpoint.save(folder, progress.step, flatten(progress.state), meta, score=score)
-        checkpoint.prune(folder, self.job.keep_checkpoints, 1)
+        kept = [watch.restore_point] if self.job.training.max_rollbacks else []
+        checkpoint.prune(folder, self.job.keep_checkpoints, 1, kept)
 
     def leave_if(self, stops: bool) -> None:
         if stops:
@@ -271,6 +304,7 @@ def publish(job: Job, final: Progress) -> None:
         "tokens": final.step * job.training.batch_size * job.model.context_length,
         "seconds": final.seconds,
         "skipped": int(final.state.recovery.skipped),
+        "rollbacks": final.watch.rollbacks,
         "best_step": best.step if best else final.step,
     }
     (out_dir / "result.json").write_text(json.dumps(result, indent=2))

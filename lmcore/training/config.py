@@ -44,7 +44,15 @@ class TrainingConfig:
     precision: Precision = "auto"
     """Arithmetic of the matrix products; weights, norms, softmax and loss stay in float32."""
     max_bad_steps: int = 10
-    """Steps in a row without a finite loss and gradient after which training stops."""
+    """Steps in a row without a finite loss and gradient after which training stops or goes back."""
+    max_rollbacks: int = 0
+    """Times that training may go back to before a loss spike and past its data; 0 never does."""
+    rollback_every: int = 100
+    """Steps between the checkpoints that a rollback can go back to."""
+    spike_steps: int = 5
+    """Steps in a row with a loss far above the recent ones that make a spike."""
+    spike_spreads: float = 8.0
+    """How far above their median that is, in robust standard deviations of the recent losses."""
     validate_every: int = 200
     """Steps between two measurements of the validation loss; 0 measures at the end only."""
 
@@ -96,6 +104,10 @@ def _range_faults(config: TrainingConfig) -> list[str]:
         ("weight_decay", 0, 1e6, "from 0 to 1e6"),
         ("max_grad_norm", 0, math.inf, "at least 0"),
         ("max_bad_steps", 1, math.inf, "at least 1"),
+        ("max_rollbacks", 0, math.inf, "at least 0"),
+        ("rollback_every", 1, math.inf, "at least 1"),
+        ("spike_steps", 1, math.inf, "at least 1"),
+        ("spike_spreads", 1, 1e6, "from 1 to 1e6"),
         ("validate_every", 0, math.inf, "at least 0"),
         ("seed", 0, 2**63 - 1, "from 0 to 2^63 - 1"),
     )

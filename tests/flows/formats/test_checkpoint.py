@@ -12,6 +12,7 @@ from hypothesis import given, settings, strategies as st
 
 from flows.formats.checkpoint import (
     best_first,
+    discard_after,
     list_records,
     load,
     load_latest,
@@ -221,6 +222,24 @@ def test_pruning_never_takes_the_last_sound_one(tmp_path):
         (tmp_path / f"step-00000000{step}" / "manifest.json").write_text("")
     assert prune(tmp_path, keep_last=1, keep_best=0) == [1]
     assert names(tmp_path) == ["step-000000002", "step-000000003"]
+
+
+def test_pruning_spares_the_steps_that_are_named(tmp_path):
+    """A step that must stay does, beside the last ones."""
+    for step in (1, 2, 3, 4):
+        save(tmp_path, step, {}, {})
+    assert prune(tmp_path, keep_last=1, keep_best=0, keep_steps=[2, 9]) == [1, 3]
+    assert names(tmp_path) == ["step-000000002", "step-000000004"]
+
+
+def test_later_checkpoints_are_discarded(tmp_path):
+    """What lies beyond a step goes, sound or not; the step itself stays."""
+    for step in (1, 2, 3, 12):
+        save(tmp_path, step, {}, {})
+    (tmp_path / "step-000000003" / "manifest.json").write_text("")
+    assert discard_after(tmp_path, 2) == [3, 12]
+    assert discard_after(tmp_path / "none", 0) == []
+    assert names(tmp_path) == ["step-000000001", "step-000000002"]
 
 
 def test_pruning_needs_something_to_keep(tmp_path):

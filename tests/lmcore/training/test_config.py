@@ -22,6 +22,10 @@ BAD = {
     "max_grad_norm": -1.0,
     "precision": "float8",
     "max_bad_steps": 0,
+    "max_rollbacks": -1,
+    "rollback_every": 0,
+    "spike_steps": 0,
+    "spike_spreads": 0.5,
     "validate_every": -1,
 }
 
