@@ -69,8 +69,14 @@ def injected(monkeypatch: pytest.MonkeyPatch) -> Injected:
 
 @pytest.fixture
 def new_job(tmp_path: Path) -> Callable[..., Job]:
+    return jobs_in(tmp_path)
+
+
+def jobs_in(folder: Path) -> Callable[..., Job]:
+    """Jobs of 60 steps that may go back, each in folders of its own below this one."""
+
     def make(name: str = "job", *, max_rollbacks: int = 3, **settings: object) -> Job:
-        job = small_training.new_job(tmp_path / name)
+        job = small_training.new_job(folder / name)
         training = replace(
             job.training,
             tokens=STEPS * 4 * 32,
@@ -236,7 +242,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
     with pytest.MonkeyPatch.context() as patch, training_here():
         Injected(patch).faults = FAULTS
-        job = new_job.__wrapped__(tmp_path_factory.mktemp("whole"))()
+        job = jobs_in(tmp_path_factory.mktemp("whole"))()
         return train(job) | {"log": log_of(job)}
 
 
