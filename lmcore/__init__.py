@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # what `__getattr__` finds, spelt out for type checkers and e
     from lmcore.model.transformer import forward as forward, transformer_block as transformer_block
     from lmcore.optimizer.adamw import adamw_init as adamw_init, adamw_step as adamw_step
     from lmcore.optimizer.clip import clip_by_global_norm as clip_by_global_norm
+    from lmcore.optimizer.muon import muon_init as muon_init, muon_step as muon_step
     from lmcore.optimizer.schedule import cosine_schedule as cosine_schedule
     from lmcore.tokenizer.bpe import decode as decode, decode_bytes as decode_bytes
     from lmcore.tokenizer.fast_training import train_bpe as train_bpe
@@ -76,6 +77,7 @@ _NAMES = {
     "lmcore.model.transformer": ("transformer_block", "forward"),
     "lmcore.model.init": ("init_params",),
     "lmcore.optimizer.adamw": ("adamw_init", "adamw_step"),
+    "lmcore.optimizer.muon": ("muon_init", "muon_step"),
     "lmcore.optimizer.schedule": ("cosine_schedule",),
     "lmcore.optimizer.clip": ("clip_by_global_norm",),
     "lmcore.training.config": ("TrainingConfig",),

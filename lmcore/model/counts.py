@@ -172,7 +172,7 @@ def training_flops(config: ModelConfig, n_tokens: int) -> int:
       n_tokens: tokens read in all.
 
     Returns:
-      FLOPs; the optimizer's are left out, O(1) a parameter and step.
+      FLOPs; the optimizer's are left out: of AdamW O(1) a parameter and step, of Muon O(D).
 
     Example:
       >>> training_flops(ModelConfig(vocab_size=10_000), n_tokens=1_000_000)

@@ -1,8 +1,134 @@
-"""Which rule moves which parameter: today AdamW moves all, and matrices decay."""
+"""Which rule moves which parameter: AdamW all, or Muon the hidden matrices; matrices decay."""
 
 from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
+
+from lmcore.optimizer.adamw import AdamWState, adamw_init, adamw_step
+from lmcore.optimizer.hidden_matrices import is_hidden_matrix
+from lmcore.optimizer.muon import MuonState, muon_init, muon_step
+from lmcore.params import Params
+
+
+class MuonAndAdamWState(NamedTuple):
+    """What two rules remember, each of its own parameters.
+
+    Attributes:
+      muon: of the hidden matrices.
+      adamw: of embeddings, head, gains and biases.
+    """
+
+    muon: MuonState
+    adamw: AdamWState
+
+
+OptimizerState = AdamWState | MuonAndAdamWState
+
+
+def optimizer_init(
+    params: Mapping[str, Tensor], optimizer: Literal["adamw", "muon"]
+) -> OptimizerState:
+    """Return the optimizer's state before the first step.
+
+    Args:
+      params: parameters by name.
+      optimizer: ``adamw`` moves all of them; ``muon`` moves the hidden matrices, and AdamW the
+        rest.
+
+    Returns:
+      A state whose type says which of the two it is.
+
+    Example:
+      >>> params = {"layers.0.ffn.w1.weight": torch.ones(2, 2), "ln_final.weight": torch.ones(2)}
+      >>> state = optimizer_init(params, "muon")
+      >>> list(state.muon.momentum), list(state.adamw.exp_avg)
+      (['layers.0.ffn.w1.weight'], ['ln_final.weight'])
+    """
+    if optimizer == "adamw":
+        return adamw_init(params)
+    hidden, rest = _split(params, params)
+    return MuonAndAdamWState(muon_init(hidden), adamw_init(rest))
+
+
+def optimizer_step(
+    params: Mapping[str, Tensor],
+    grads: Mapping[str, Tensor],
+    state: OptimizerState,
+    *,
+    lr: float | Tensor,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    muon_lr: float | Tensor,
+    muon_momentum: float,
+    muon_dtype: torch.dtype | None = None,
+    apply: Tensor | None = None,
+    in_place: bool = False,
+) -> tuple[Params, OptimizerState]:
+    """Move every parameter by its rule.
+
+    Args:
+      params: parameters by name.
+      grads: gradients by the same names.
+      state: from ``optimizer_init`` or the step before; its type says which rules there are.
+      lr: AdamW's learning rate.
+      betas: AdamW's.
+      eps: AdamW's.
+      weight_decay: of matrices, whichever rule moves them; times that rule's learning rate.
+      muon_lr: Muon's learning rate.
+      muon_momentum: Muon's.
+      muon_dtype: of Muon's matrix products; None for that of the parameters.
+      apply: a 0-d bool tensor; where it is False nothing changes. None applies.
+      in_place: write into the tensors of ``params`` and ``state``, which the caller gives up.
+
+    Returns:
+      New parameters, in the order of ``params``, and new state.
+
+    Raises:
+      InputError: a hyperparameter outside its range.
+      ValueError: ``params`` and ``grads`` do not agree on the names.
+
+    Example:
+      >>> params, grads = {"w": torch.tensor([1.0])}, {"w": torch.tensor([4.0])}
+      >>> params, state = optimizer_step(params, grads, optimizer_init(params, "adamw"), lr=0.1,
+      ...     betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0, muon_lr=0.0, muon_momentum=0.0)
+      >>> params["w"]
+      tensor([0.9000])
+    """
+    both = {"apply": apply, "in_place": in_place}
+    adamw = {"lr": lr, "betas": betas, "eps": eps}
+    if isinstance(state, AdamWState):
+        decay = decay_by_name(params, weight_decay)
+        return adamw_step(params, grads, state, weight_decay=decay, **adamw, **both)
+    hidden, rest = _split(params, params)
+    hidden_grads, rest_grads = _split(grads, params)
+    hidden, muon_state = muon_step(
+        hidden,
+        hidden_grads,
+        state.muon,
+        muon_lr,
+        muon_momentum,
+        weight_decay,
+        compute_dtype=muon_dtype,
+        **both,
+    )
+    decay = decay_by_name(rest, weight_decay)
+    rest, adamw_state = adamw_step(
+        rest, rest_grads, state.adamw, weight_decay=decay, **adamw, **both
+    )
+    moved = {**hidden, **rest}
+    return {name: moved[name] for name in params}, MuonAndAdamWState(muon_state, adamw_state)
+
+
+def _split(values: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> tuple[Params, Params]:
+    """Part what belongs to hidden matrices from what belongs to the other parameters."""
+    hidden = {n for n, param in params.items() if is_hidden_matrix(n, param.ndim)}
+    return (
+        {name: value for name, value in values.items() if name in hidden},
+        {name: value for name, value in values.items() if name not in hidden},
+    )
 
 
 def decay_by_name(params: Mapping[str, Tensor], weight_decay: float) -> dict[str, float]:

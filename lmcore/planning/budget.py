@@ -3,11 +3,14 @@
 Shapes: P parameters · B sequences of a micro-batch · S sequence · V vocab_size.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from lmcore.model.config import ModelConfig
 from lmcore.model.counts import ParamCounts, activation_bytes, count_params, training_flops
+from lmcore.model.shapes import parameter_shapes
+from lmcore.optimizer.hidden_matrices import is_hidden_matrix
 from lmcore.training.config import TrainingConfig, n_steps
 
 # Going backward, the gradients of activations meet the activations: 0.9 to 1.4 times what the
@@ -16,8 +19,7 @@ from lmcore.training.config import TrainingConfig, n_steps
 # a CPU were within 12% of the estimates below.
 _BACKWARD = {"float32": 1.3, "bfloat16": 1.6, "float16": 1.6}
 _LOGITS = 1.6  # likewise, of the logits and their log-probabilities
-_STATE = 12  # bytes a parameter: float32 weights and AdamW's two moments
-_GRADIENT = 4  # bytes a parameter, float32
+_NUMBER = 4  # bytes of a parameter, of its gradient, and of each of its moments: float32
 PROCESS_BYTES = 300_000_000
 """What a training process holds before its first tensor: Python, torch, its libraries."""
 
@@ -34,7 +36,7 @@ class MemoryBytes:
     weights: int
     """float32, 4 P."""
     moments: int
-    """AdamW's two, 8 P."""
+    """AdamW's two, 8 P; Muon has one for each matrix of the blocks, 4 bytes a number."""
     gradients: int
     """Gradients with their clipped copy, or their sums over micro-batches."""
     activations: int
@@ -64,7 +66,7 @@ class DiskBytes:
     tokens: int
     """The Parquet shards and the flat map, counted as if zstd gained nothing."""
     checkpoints: int
-    """Those kept, the best one, and the one being written; 12 P each."""
+    """Those kept, the best one, and the one being written; weights and moments each."""
     model: int
     """The last weights and the best ones."""
 
@@ -161,7 +163,13 @@ def plan(
             loss_chunk_tokens=loss_chunk_tokens,
             n_ranks=n_ranks,
         ),
-        disk=_disk_bytes(params, model.vocab_size, corpus_bytes, corpus_tokens, keep_checkpoints),
+        disk=DiskBytes(
+            corpus=corpus_bytes,
+            tokens=_token_bytes(model.vocab_size, corpus_bytes, corpus_tokens),
+            checkpoints=(keep_checkpoints + 2)
+            * (_NUMBER * params.total + moment_bytes(model, training)),
+            model=2 * _NUMBER * params.total,
+        ),
     )
 
 
@@ -175,12 +183,13 @@ def memory_bytes(
 ) -> MemoryBytes:
     r"""Estimate the peak memory of a training process of the lean step, updating in place.
 
-    .. math:: \max\bigl(12P + gP + f A + 1.6\,\Lambda,\; 12P + 8P\bigr) + \text{process}
+    .. math:: \max\bigl(4P + m + gP + f A + 1.6\,\Lambda,\; 4P + m + 8P\bigr) + \text{process}
 
-    The first is the backward pass: weights and moments; gradients, g = 4, or 12 where micro-batches
-    are added up (the sum so far, the new ones, the new sum); A, what the forward pass keeps, with f
-    = 1.3, or 1.6 in half precision; :math:`\Lambda`, logits and log-probabilities. The second is
-    clipping, when activations are gone and gradients exist twice. Compiled, less is kept.
+    The first is the backward pass: weights; the optimizer's moments, m, of ``moment_bytes``;
+    gradients, g = 4, or 12 where micro-batches are added up (the sum so far, the new ones, the new
+    sum); A, what the forward pass keeps, with f = 1.3, or 1.6 in half precision; :math:`\Lambda`,
+    logits and log-probabilities. The second is clipping, when activations are gone and gradients
+    exist twice. Compiled, less is kept.
 
     Args:
       model: the model's configuration, its vocabulary known.
@@ -205,13 +214,39 @@ def memory_bytes(
     )
     accumulates = micro_batch * n_ranks < training.batch_size
     share = min(1.0, loss_chunk_tokens / rows) if loss_chunk_tokens else 1.0
-    gradients = n_params * _GRADIENT * (3 if accumulates else 1)
+    gradients = n_params * _NUMBER * (3 if accumulates else 1)
     activations = int(_BACKWARD[precision] * (kept.total - kept.logits))
     logits = int(_LOGITS * share * kept.logits)
-    clipping = 2 * _GRADIENT * n_params
+    clipping = 2 * _NUMBER * n_params
     if clipping > gradients + activations + logits:
         gradients, activations, logits = clipping, 0, 0
-    return MemoryBytes(4 * n_params, 8 * n_params, gradients, activations, logits, PROCESS_BYTES)
+    moments = moment_bytes(model, training)
+    weights = _NUMBER * n_params
+    return MemoryBytes(weights, moments, gradients, activations, logits, PROCESS_BYTES)
+
+
+def moment_bytes(model: ModelConfig, training: TrainingConfig) -> int:
+    """Return the bytes of what the optimizer remembers: AdamW two numbers of each parameter.
+
+    With Muon, one number of each hidden matrix's entries, and AdamW's two of the rest. What its
+    products hold on the way is a few times the largest matrix, when activations are gone.
+
+    Args:
+      model: the model's configuration, its vocabulary known.
+      training: the optimizer is read.
+
+    Example:
+      >>> model = ModelConfig(vocab_size=1024)
+      >>> adamw = moment_bytes(model, TrainingConfig())
+      >>> adamw - moment_bytes(model, TrainingConfig(optimizer="muon"))
+      2359296
+    """
+    shapes = parameter_shapes(model)
+    moments = {
+        name: 1 if training.optimizer == "muon" and is_hidden_matrix(name, len(shape)) else 2
+        for name, shape in shapes.items()
+    }
+    return _NUMBER * sum(moments[name] * math.prod(shape) for name, shape in shapes.items())
 
 
 def fit_micro_batch(
@@ -292,18 +327,10 @@ def _disk_faults(budget: Budget, free: float) -> Iterator[str]:
         )
 
 
-def _disk_bytes(
-    params: ParamCounts, vocab_size: int, corpus_bytes: int, corpus_tokens: int, keep: int
-) -> DiskBytes:
-    """Estimate the room that artifacts take."""
+def _token_bytes(vocab_size: int, corpus_bytes: int, corpus_tokens: int) -> int:
+    """Estimate the room of the tokens, in Parquet and in the flat map."""
     n_tokens = corpus_tokens or corpus_bytes // 3  # three bytes a token or more, whatever the text
-    token_bytes = 2 if vocab_size <= 1 << 16 else 4
-    return DiskBytes(
-        corpus=corpus_bytes,
-        tokens=2 * token_bytes * n_tokens,
-        checkpoints=(keep + 2) * _STATE * params.total,
-        model=2 * _GRADIENT * params.total,
-    )
+    return 2 * (2 if vocab_size <= 1 << 16 else 4) * n_tokens
 
 
 def _megabytes(n_bytes: float) -> str:

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Layout = Literal["stream", "document"]
+Optimizer = Literal["adamw", "muon"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,13 @@ class TrainingConfig:
     """Pull of every matrix towards zero, a step, as a share of the learning rate."""
     max_grad_norm: float = 1.0
     """Gradients whose joint norm is above this are scaled down to it; 0 turns clipping off."""
+    optimizer: Optimizer = "adamw"
+    """What moves the parameters: adamw all of them; muon the matrices of the blocks, and AdamW the
+    embeddings, the head and the norms."""
+    muon_max_lr: float = 0.01
+    """Muon's learning rate at the end of the warm-up; it follows the schedule of max-lr."""
+    muon_momentum: float = 0.95
+    """Muon's memory of past gradients: 0.95 remembers about twenty steps."""
     precision: Precision = "auto"
     """Arithmetic of the matrix products; weights, norms, softmax and loss stay in float32."""
     max_bad_steps: int = 10
@@ -102,6 +110,8 @@ def _range_faults(config: TrainingConfig) -> list[str]:
         ("beta2", 0, 1 - 1e-9, "at least 0 and below 1"),
         ("eps", positive, 1e6, "above 0 and at most 1e6"),
         ("weight_decay", 0, 1e6, "from 0 to 1e6"),
+        ("muon_max_lr", positive, 1e6, "above 0 and at most 1e6"),
+        ("muon_momentum", 0, 1 - 1e-9, "at least 0 and below 1"),
         ("max_grad_norm", 0, math.inf, "at least 0"),
         ("max_bad_steps", 1, math.inf, "at least 1"),
         ("max_rollbacks", 0, math.inf, "at least 0"),
@@ -124,7 +134,8 @@ def _range_faults(config: TrainingConfig) -> list[str]:
 def _choice_faults(config: TrainingConfig) -> list[str]:
     """Every choice against its table (a file or a caller may bypass the typed command line)."""
     found = []
-    for name, choices in (("precision", get_args(Precision)), ("layout", get_args(Layout))):
+    tables = {"precision": Precision, "layout": Layout, "optimizer": Optimizer}
+    for name, choices in ((name, get_args(table)) for name, table in tables.items()):
         value = getattr(config, name)
         if value not in choices:
             expected = ", ".join(choices)

@@ -9,10 +9,9 @@ from torch import Tensor
 from lmcore.model.config import ModelConfig
 from lmcore.model.init import init_params
 from lmcore.model.positions import RotaryTables
-from lmcore.optimizer.adamw import AdamWState, adamw_init, adamw_step
 from lmcore.optimizer.clip import clip_by_global_norm
 from lmcore.optimizer.schedule import cosine_schedule
-from lmcore.optimizer.update import decay_by_name
+from lmcore.optimizer.update import OptimizerState, optimizer_init, optimizer_step
 from lmcore.params import Params, map_params
 from lmcore.training import gradient
 from lmcore.training.config import TrainingConfig, n_steps
@@ -25,7 +24,7 @@ class TrainState(NamedTuple):
 
     Attributes:
       params: the parameters by name.
-      optimizer: AdamW's moments and its count of updates.
+      optimizer: AdamW's moments and its count of updates; with Muon its momentum too.
       step: steps tried so far, good or bad, a 0-d int64 tensor: which batch comes next, and which
         learning rate.
       recovery: loss scale and counts of bad steps.
@@ -38,7 +37,7 @@ class TrainState(NamedTuple):
     """
 
     params: Params
-    optimizer: AdamWState
+    optimizer: OptimizerState
     step: Tensor
     recovery: Recovery
 
@@ -66,7 +65,7 @@ def init_state(
     params = map_params(lambda param: param.to(device), init_params(model, training.seed))
     return TrainState(
         params=params,
-        optimizer=adamw_init(params),
+        optimizer=optimizer_init(params, training.optimizer),
         step=torch.zeros((), dtype=torch.int64, device=device),
         recovery=init_recovery(scaled=training.precision == "float16", device=device),
     )
@@ -89,6 +88,8 @@ def train_step(
 
     .. math:: g = \mathrm{clip}(\nabla L(\theta)), \qquad
        \theta, s \leftarrow \mathrm{AdamW}(\theta, g, s; \alpha_{t + 1})
+
+    or, with ``training.optimizer`` "muon", Muon's step for the matrices of the blocks.
 
     A loss or a gradient that is not finite leaves parameters and moments as they were, bit for bit;
     the step still counts, so that the next batch is another one. Nothing here branches on the value
@@ -146,14 +147,17 @@ def train_step(
     grads, grad_norm = clip_by_global_norm(grads, training.max_grad_norm or math.inf)
     finite = torch.isfinite(loss) & torch.isfinite(grad_norm)
     lr = learning_rate(state.step, training, model.context_length)
-    params, optimizer = adamw_step(
+    params, optimizer = optimizer_step(
         state.params,
         grads,
         state.optimizer,
         lr=lr,
         betas=(training.beta1, training.beta2),
         eps=training.eps,
-        weight_decay=decay_by_name(state.params, training.weight_decay),
+        weight_decay=training.weight_decay,
+        muon_lr=lr * (training.muon_max_lr / training.max_lr),
+        muon_momentum=training.muon_momentum,
+        muon_dtype=torch.bfloat16 if training.precision == "bfloat16" else None,
         apply=finite,
         in_place=in_place,
     )

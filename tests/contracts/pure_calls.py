@@ -58,6 +58,11 @@ def stepped() -> object:
     return library.adamw_step(weights, params(), library.adamw_init(weights))
 
 
+def moved_by_muon() -> object:
+    matrices = {"w": tensor(4, 3)}
+    return library.muon_step(matrices, {"w": tensor(4, 3)}, library.muon_init(matrices))
+
+
 def scored() -> object:
     offsets = np.array([0, 5, 12])
     tokens = np.arange(20, dtype=np.uint16) % 16
@@ -105,6 +110,8 @@ PUBLIC: dict[str, Callable[[], object]] = {
     "init_params": params,
     "adamw_init": lambda: library.adamw_init(params()),
     "adamw_step": stepped,
+    "muon_init": lambda: library.muon_init({"w": tensor(4, 3)}),
+    "muon_step": moved_by_muon,
     "cosine_schedule": lambda: library.cosine_schedule(5, 1e-3, 1e-4, 2, 10),
     "clip_by_global_norm": lambda: library.clip_by_global_norm(params(), 1.0),
     "TrainingConfig": lambda: library.TrainingConfig(),

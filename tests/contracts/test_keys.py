@@ -153,6 +153,7 @@ def test_local_file_is_an_input(tmp_path: Path) -> None:
 
 EDITS: dict[str, set[str]] = {
     "lmcore/optimizer/adamw.py": {"pretrain"},
+    "lmcore/optimizer/muon.py": {"pretrain"},
     "lmcore/data/permutation.py": {"pretrain"},
     "lmcore/training/step.py": {"pretrain"},
     "lmcore/model/transformer.py": {"pretrain", "evaluate"},

@@ -99,6 +99,17 @@ def test_killed_run_goes_on_to_the_same_end(new_job: NewJob, step: int) -> None:
     assert losses(killed) == losses(whole)
 
 
+def test_killed_run_with_muon_goes_on_to_the_same_end(new_job: NewJob) -> None:
+    """The state of two optimizers goes through a checkpoint without losing a bit."""
+    training = replace(new_job("settings").training, optimizer="muon")
+    whole, killed = (new_job(name, training=training) for name in ("whole", "killed"))
+    expected = train(whole)
+    with pytest.raises(Killed):
+        train(killed, at_step(7, die))
+    assert train(killed)["weights"] == expected["weights"]
+    assert losses(killed) == losses(whole)
+
+
 def test_damaged_checkpoint_is_named_and_passed_over(new_job: NewJob) -> None:
     """With its last checkpoint damaged a run goes on from the one before, and says so."""
     whole, killed = new_job("whole"), new_job("killed")

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -14,7 +15,7 @@ from lmcore.model.counts import count_params, training_flops
 from lmcore.model.init import init_params
 from lmcore.params import count, flatten
 from lmcore.planning.budget import PROCESS_BYTES, faults, fit_micro_batch, memory_bytes, plan
-from lmcore.training.config import TrainingConfig
+from lmcore.training.config import Optimizer, TrainingConfig
 from lmcore.training.step import init_state
 
 MODEL = ModelConfig(vocab_size=1024)
@@ -33,13 +34,15 @@ def test_counts_are_exact():
     assert plan(MODEL, TRAINING, micro_batch=8).epochs == 0.0
 
 
-def test_state_bytes_are_those_of_the_state():
+@pytest.mark.parametrize("optimizer", get_args(Optimizer))
+def test_state_bytes_are_those_of_the_state(optimizer):
     """Weights and moments are counted as they are made, and a checkpoint holds both."""
-    memory = memory_bytes(MODEL, TRAINING, micro_batch=24)
-    state = flatten(init_state(MODEL, TRAINING))
+    training = replace(TRAINING, optimizer=optimizer)
+    memory = memory_bytes(MODEL, training, micro_batch=24)
+    state = flatten(init_state(MODEL, training))
     tensors = sum(t.numel() * t.element_size() for t in state.values() if t.ndim)
     assert memory.weights + memory.moments == tensors
-    assert plan(MODEL, TRAINING, micro_batch=24).disk.checkpoints == 4 * tensors
+    assert plan(MODEL, training, micro_batch=24).disk.checkpoints == 4 * tensors
 
 
 def test_adding_up_micro_batches_holds_three_sets_of_gradients():

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from functools import partial
+from typing import get_args
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from lmcore.model.positions import model_rotary_tables
 from lmcore.model.transformer import forward
 from lmcore.optimizer.schedule import cosine_schedule
 from lmcore.params import flatten, unflatten
-from lmcore.training.config import TrainingConfig
+from lmcore.training.config import Optimizer, TrainingConfig
 from lmcore.training.gradient import loss_and_gradients
 from lmcore.training.step import init_state, train_step
 
@@ -196,6 +197,44 @@ def test_resuming_from_a_flat_copy_is_bit_for_bit():
     assert_same_bits(state, run(6)[0])
 
 
+MUON = replace(TRAINING, optimizer="muon")
+
+
+def test_muon_resumes_from_a_flat_copy_bit_for_bit():
+    """With muon too, a state flattened and rebuilt ends where the uninterrupted run ends."""
+    middle, _ = run(3, MUON)
+    state = unflatten(init_state(MODEL, MUON), {k: v.clone() for k, v in flatten(middle).items()})
+    for step in range(3, 6):
+        state, _ = train_step(state, batch(step), model=MODEL, training=MUON)
+    assert_same_bits(state, run(6, MUON)[0])
+
+
+def test_muon_in_place_gives_the_same_bits_past_a_bad_step():
+    """With muon too, donating the state changes no bit, and a bad step changes counters alone."""
+    options = {"loss_and_gradients": poisoned(1, "layers.0.ffn.w1.weight", math.nan)}
+    state, pure = init_state(MODEL, MUON), run(4, MUON, **options)[0]
+    for step in range(4):
+        before = {k: v.clone() for k, v in flatten(state.optimizer).items()}
+        state, metrics = train_step(
+            state, batch(step), model=MODEL, training=MUON, in_place=True, **options
+        )
+        same = all(torch.equal(v, before[k]) for k, v in flatten(state.optimizer).items())
+        assert same == (step == 1) == (not metrics["finite"])
+    assert_same_bits(state, pure)
+
+
+def test_muon_learns_one_batch_by_heart_at_its_own_rate():
+    """With muon the loss of one batch falls as well, and its own learning rate is heard."""
+    training = replace(MUON, tokens=100 * 4 * 8, weight_decay=0.0, muon_max_lr=0.03)
+    _, metrics = run(100, training, batches=lambda step: batch(0))
+    assert metrics[-1]["loss"] < 0.25
+    slow, _ = run(1, replace(MUON, muon_max_lr=1e-30))
+    start, name = init_state(MODEL, MUON), "layers.0.attn.v_proj.weight"
+    # what is left is the decay, which that rate scales too
+    assert torch.equal(slow.params[name], start.params[name])
+    assert not torch.equal(slow.params["lm_head.weight"], start.params["lm_head.weight"])
+
+
 def test_metrics_are_scalars_with_fixed_names():
     """Every metric is a 0-d tensor; the names are the contract with whoever logs them."""
     _, (metrics,) = run(1)
@@ -218,13 +257,14 @@ def test_auto_precision_is_refused():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("optimizer", get_args(Optimizer))
 @pytest.mark.parametrize(
     ("precision", "in_place"), [("float32", False), ("float32", True), ("bfloat16", True)]
 )
-def test_compiles_once_and_changes_no_result(precision, in_place):
+def test_compiles_once_and_changes_no_result(precision, in_place, optimizer):
     """Compiled as it is, in one graph, the step compiles once for good and bad steps and agrees."""
     torch._dynamo.reset()
-    training = replace(TRAINING, precision=precision)
+    training = replace(TRAINING, precision=precision, optimizer=optimizer)
     counter = CompileCounterWithBackend("aot_eager")
     rotary = model_rotary_tables(MODEL)
     step = partial(train_step, model=MODEL, training=training, rotary=rotary, n_micro_batches=2)
