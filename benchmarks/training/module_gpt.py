@@ -135,11 +135,12 @@ def refuse_other_architectures(config: ModelConfig) -> None:
         "positions": "rope",
         "rope_layout": "half_split",
         "tie_embeddings": False,
+        "qk_norm": False,
     }
     asked = {name: getattr(config, name) for name in expected}
     found = [f"{name} is {asked[name]!r}" for name in expected if asked[name] != expected[name]]
-    if config.feed_forward == "silu":
-        found.append("feed_forward is 'silu'")
+    if config.feed_forward not in ("gelu", "swiglu"):
+        found.append(f"feed_forward is {config.feed_forward!r}")
     if found:
         raise InputError(
             f"{', '.join(found)}: the module GPT has pre-norm rms_norm, rope in half_split, gelu "

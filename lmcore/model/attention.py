@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lmcore.errors import InputError
 from lmcore.model.config import RopeLayout
-from lmcore.model.layers import linear, softmax
+from lmcore.model.layers import linear, rms_norm, softmax
 from lmcore.model.positions import RotaryTables, apply_rotary_emb
 
 
@@ -123,6 +123,8 @@ def multi_head_attention(
     layout: RopeLayout = "half_split",
     positions: Tensor | None = None,
     attention: Attention = fused_attention,
+    q_norm: Tensor | None = None,
+    k_norm: Tensor | None = None,
 ) -> Tensor:
     r"""Causal self-attention in ``n_heads`` parts of the width, then mixed by one matrix.
 
@@ -130,7 +132,10 @@ def multi_head_attention(
         \mathrm{head}_h = \mathrm{attention}(R\,W_Q^h x,\; R\,W_K^h x,\; W_V^h x)
 
     where R is the rotation of `apply_rotary_emb`, and head h owns rows hK … (h+1)K - 1 of each
-    of the three matrices.
+    of the three matrices. With gains, R is applied to :math:`\mathrm{rms\_norm}(W_Q^h x)` and
+    :math:`\mathrm{rms\_norm}(W_K^h x)`: scores then cannot grow with the matrices. The gains are
+    learnt, because without them a score is at most :math:`\sqrt{K}`, which bounds how sharply a
+    query can choose.
 
     Args:
       x: ``[B, S, D]``, any floating dtype; it is cast to the dtype of the matrices.
@@ -144,6 +149,8 @@ def multi_head_attention(
       positions: ``[S]`` or ``[B, S]``, integers: rows of the tables; 0, 1, … by default.
       attention: what mixes the values: `fused_attention`, `scaled_dot_product_attention`,
         `flash_attention`, or one that reads a key-value cache.
+      q_norm: gains of the queries' norm, ``[K]``, the same for all heads; None for no norm.
+      k_norm: gains of the keys' norm, likewise.
 
     Returns:
       ``[B, S, D]``, in the dtype of the matrices.
@@ -157,7 +164,9 @@ def multi_head_attention(
       torch.Size([1, 3, 4])
 
     References:
-      Vaswani et al., 2017, Attention Is All You Need, section 3.2.2; Su et al., 2021, RoFormer.
+      Vaswani et al., 2017, Attention Is All You Need, section 3.2.2; Su et al., 2021, RoFormer;
+      Henry et al., 2020, Query-Key Normalization for Transformers, section 3 (there by the l2 norm
+      and one learnt scale).
     """
     if x.shape[-1] % n_heads:
         raise InputError(
@@ -167,6 +176,8 @@ def multi_head_attention(
     # One product for the three matrices: 0.85 of the time of three (d_model 128, one core).
     qkv = linear(x, torch.cat((q_proj, k_proj, v_proj)))
     q, k, v = rearrange(qkv, "... s (three h k) -> three ... s h k", three=3, h=n_heads)
+    q = q if q_norm is None else rms_norm(q, q_norm)
+    k = k if k_norm is None else rms_norm(k, k_norm)
     if rotary is not None:
         q = apply_rotary_emb(q, *rotary, layout=layout, positions=positions)
         k = apply_rotary_emb(k, *rotary, layout=layout, positions=positions)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-FeedForward = Literal["gelu", "silu", "swiglu"]
+FeedForward = Literal["gelu", "silu", "swiglu", "relu2"]
 Norm = Literal["rms_norm", "layer_norm", "none"]
 NormPosition = Literal["pre", "post"]
 Positions = Literal["rope", "none"]
@@ -30,7 +30,7 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that fixes the function which the model's parameters compute.
+    """Everything that fixes the function which the model's parameters compute, and their start.
 
     Example:
       >>> ModelConfig(d_model=512, n_heads=16).head_dim
@@ -53,7 +53,8 @@ class ModelConfig:
     """Inner width of the feed-forward layer; 0 takes 4 d_model, or 8/3 d_model rounded up to a
     multiple of 64 with swiglu, which costs about as many parameters."""
     feed_forward: FeedForward = "gelu"
-    """Feed-forward layer: gelu or silu between two matrices, or swiglu with a gate and three."""
+    """Feed-forward layer: gelu, silu or relu2 (the rectifier's square) between two matrices, or
+    swiglu with a gate and three."""
     norm: Norm = "rms_norm"
     """Normalisation: rms_norm (gains only), layer_norm (gains and biases) or none."""
     norm_position: NormPosition = "pre"
@@ -67,6 +68,11 @@ class ModelConfig:
     (interleaved, as in the CS336 assignment)."""
     tie_embeddings: bool = False
     """Use the token embeddings as the output matrix too."""
+    qk_norm: bool = False
+    """Normalise the queries and keys of each head, with gains, before their rotation."""
+    zero_init_outputs: bool = False
+    """Start the output matrices of attention, of feed-forward layers and of the model (where it is
+    not the embeddings) at zero: each block is the identity at first, all tokens equally likely."""
 
     @property
     def head_dim(self) -> int:

@@ -28,7 +28,7 @@ class ParamCounts:
     feed_forward: int
     """2·L·D·F, or 3·L·D·F with a gate."""
     norms: int
-    """Gains and biases, the final norm included."""
+    """Gains and biases, the final norm and those of queries and keys included."""
     lm_head: int
     """The output matrix, V·D; 0 when it is tied to the embeddings."""
 
@@ -58,7 +58,7 @@ def count_params(config: ModelConfig) -> ParamCounts:
     .. math:: N = VD\,(2 - \mathrm{tied}) + L\,(4D^2 + g\,DF) + \mathrm{norms}
 
     with g = 3 for swiglu and 2 otherwise; the norms are :math:`(2L + 1) D` gains, twice as many
-    numbers with biases, none without norms.
+    numbers with biases, none without norms, and :math:`2LK` gains more with qk_norm.
 
     Args:
       config: a usable configuration with its vocabulary known.
@@ -79,12 +79,18 @@ def count_params(config: ModelConfig) -> ParamCounts:
       Stanford CS336, 2025, assignment 1, problem transformer_accounting (a); Kaplan et al.,
       2020, Scaling Laws for Neural Language Models, table 1 (parameters outside the embeddings).
     """
-    sizes = {name: math.prod(shape) for name, shape in parameter_shapes(config).items()}
+    shapes = parameter_shapes(config)
 
-    def of(part: str) -> int:
-        return sum(size for name, size in sizes.items() if part in name)
+    def matrices(part: str) -> int:
+        return sum(math.prod(s) for name, s in shapes.items() if part in name and len(s) == 2)
 
-    return ParamCounts(of("token_embeddings."), of(".attn."), of(".ffn."), of("ln"), of("lm_head."))
+    return ParamCounts(
+        token_embeddings=matrices("token_embeddings."),
+        attention=matrices(".attn."),
+        feed_forward=matrices(".ffn."),
+        norms=sum(math.prod(shape) for shape in shapes.values() if len(shape) == 1),
+        lm_head=matrices("lm_head."),
+    )
 
 
 @dataclass(frozen=True)
@@ -224,8 +230,9 @@ def activation_bytes(
         \underbrace{6\,bD + 4H}_{\text{attention, fused}} + \underbrace{a\,bF}_{\text{ffn}}
 
     with a = 4 for swiglu and 2 otherwise; without norms the first term is :math:`2bD`, and
-    without rotation 6 becomes 4 (queries and keys then exist once). The logits and their
-    log-probabilities are :math:`8V` a token; a loss in chunks keeps a chunk of them only.
+    without rotation 6 becomes 4 (queries and keys then exist once). With qk_norm 6 stays, and
+    :math:`8D + 8H` are added, 8D more in half precision, which that norm widens. The logits and
+    their log-probabilities are :math:`8V` a token; a loss in chunks keeps a chunk of them only.
 
     Args:
       config: a configuration with its vocabulary known.
@@ -247,7 +254,10 @@ def activation_bytes(
     """
     rows, d, b = batch_size * n_tokens, config.d_model, bytes_per_value
     norm = d * b if config.norm == "none" else d * (8 + b)
-    attention = (6 if config.positions == "rope" else 4) * d * b + 4 * config.n_heads
+    copies = 6 if config.positions == "rope" or config.qk_norm else 4
+    attention = copies * d * b + 4 * config.n_heads
+    if config.qk_norm:
+        attention += 8 * (d if b == 4 else 2 * d) + 8 * config.n_heads
     inner = (4 if config.feed_forward == "swiglu" else 2) * config.ffn_width * b
     return ActivationBytes(
         norms=rows * (2 * config.n_layers + 1) * norm,

@@ -15,6 +15,8 @@ from lmcore.params import Params
 # Where the normal distribution is cut, in standard deviations, and the mass it loses on one side.
 CUT = 3.0
 _TAIL = 0.5 * math.erfc(CUT / math.sqrt(2.0))
+# What zero_init_outputs starts at zero.
+_OUTPUTS = ("attn.output_proj.weight", "ffn.w2.weight", "lm_head.weight")
 
 
 def init_params(config: ModelConfig, seed: int) -> Params:
@@ -24,8 +26,10 @@ def init_params(config: ModelConfig, seed: int) -> Params:
         \sigma^2 = \frac{2}{d_\mathrm{in} + d_\mathrm{out}}
 
     The token embeddings have :math:`\sigma = 1`, also when the output matrix is tied to them;
-    gains are one and biases zero. A parameter's values depend on the seed and on its own name
-    and shape alone: another layer, or another choice elsewhere, changes nothing here.
+    gains are one and biases zero. With ``zero_init_outputs`` the matrices that write into the
+    residual stream, and ``lm_head.weight``, are zero. A parameter's values depend on the seed and
+    on its own name and shape alone: another layer, or another choice elsewhere, changes nothing
+    here.
 
     Args:
       config: a usable configuration with its vocabulary known.
@@ -44,10 +48,13 @@ def init_params(config: ModelConfig, seed: int) -> Params:
 
     References:
       Glorot and Bengio, 2010, Understanding the difficulty of training deep feedforward neural
-      networks, eq. 12 (the variance); Stanford CS336, 2025, assignment 1, section 3.4.1 (the cut).
+      networks, eq. 12 (the variance); Stanford CS336, 2025, assignment 1, section 3.4.1 (the cut);
+      Zhang, Dauphin and Ma, 2019, Fixup Initialization, section 3 (branches that start at zero).
     """
+    zero = _OUTPUTS if config.zero_init_outputs else ()
     return {
-        name: _initial_value(name, shape, seed) for name, shape in parameter_shapes(config).items()
+        name: torch.zeros(shape) if name.endswith(zero) else _initial_value(name, shape, seed)
+        for name, shape in parameter_shapes(config).items()
     }
 
 

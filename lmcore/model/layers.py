@@ -161,6 +161,28 @@ def gelu(x: Tensor) -> Tensor:
     return F.gelu(x)  # one kernel: a quarter of the time of the formula written out
 
 
+def relu2(x: Tensor) -> Tensor:
+    r"""The square of the rectified linear unit: zero below zero, and without a kink there.
+
+    .. math:: \mathrm{relu}^2(x) = \max(0, x)^2
+
+    Args:
+      x: ``[...]``, any floating dtype.
+
+    Returns:
+      ``[...]``, in the dtype of ``x``.
+
+    Example:
+      >>> relu2(torch.tensor([-1.0, 3.0]))
+      tensor([0., 9.])
+
+    References:
+      So et al., 2021, Primer: Searching for Efficient Transformers for Language Modeling,
+      section 3.1.
+    """
+    return F.relu(x).square()
+
+
 def feed_forward(
     x: Tensor, w1: Tensor, w2: Tensor, activation: Callable[[Tensor], Tensor] = gelu
 ) -> Tensor:
@@ -172,7 +194,7 @@ def feed_forward(
       x: ``[..., D]``, any floating dtype; it is cast to the dtype of the matrices.
       w1: ``[F, D]``.
       w2: ``[D, F]``.
-      activation: :math:`\phi`, applied to each number: `gelu` or `silu`.
+      activation: :math:`\phi`, applied to each number: `gelu`, `silu` or `relu2`.
 
     Returns:
       ``[..., D]``, in the dtype of the matrices.

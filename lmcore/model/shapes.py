@@ -1,6 +1,6 @@
 """Names and shapes of the parameters; without torch, for they are counted before it is needed.
 
-Legend: D d_model · F d_ff · V vocab_size.
+Legend: D d_model · K head_dim · F d_ff · V vocab_size.
 
 Names are those of the CS336 assignment, so that a state dict of its model loads unchanged.
 """
@@ -13,7 +13,9 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Every parameter's name and shape, in the order of the forward pass.
 
     A linear weight is ``[d_out, d_in]``. With tied embeddings there is no ``lm_head.weight``;
-    with ``norm="none"`` there are no ``ln`` parameters; ``layer_norm`` adds a ``bias`` to each.
+    with ``norm="none"`` there are no ``ln`` parameters; ``layer_norm`` adds a ``bias`` to each;
+    ``qk_norm`` adds the gains ``attn.q_norm.weight`` and ``attn.k_norm.weight``, ``[K]``, which
+    the heads share.
 
     Args:
       config: a usable configuration with its vocabulary known.
@@ -48,7 +50,7 @@ def block_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
       config: its widths, norm and feed-forward choice are read.
 
     Returns:
-      Name to shape: four attention matrices, two or three feed-forward ones, the norms.
+      Name to shape: four attention matrices, two or three feed-forward ones, the norms' gains.
 
     Example:
       >>> sorted(block_shapes(ModelConfig(d_model=8, n_heads=2, norm="none")))[:2]
@@ -58,6 +60,8 @@ def block_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     shapes = _norm_shapes(config, "ln1")
     for name in ("q_proj", "k_proj", "v_proj", "output_proj"):
         shapes[f"attn.{name}.weight"] = (d, d)
+    if config.qk_norm:
+        shapes |= {f"attn.{name}.weight": (config.head_dim,) for name in ("q_norm", "k_norm")}
     shapes |= _norm_shapes(config, "ln2")
     shapes |= {"ffn.w1.weight": (f, d), "ffn.w2.weight": (d, f)}
     return {**shapes, "ffn.w3.weight": (f, d)} if config.feed_forward == "swiglu" else shapes

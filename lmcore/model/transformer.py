@@ -22,6 +22,7 @@ from lmcore.model.layers import (
     gelu,
     layer_norm,
     linear,
+    relu2,
     rms_norm,
     silu,
     swiglu as swiglu_layer,
@@ -29,7 +30,7 @@ from lmcore.model.layers import (
 from lmcore.model.positions import RotaryTables, model_rotary_tables
 from lmcore.params import Params
 
-_ACTIVATIONS = {"gelu": gelu, "silu": silu}
+_ACTIVATIONS = {"gelu": gelu, "silu": silu, "relu2": relu2}
 
 
 class Block(Protocol):
@@ -107,6 +108,8 @@ def transformer_block(
             layout=config.rope_layout,
             positions=positions,
             attention=attention,
+            q_norm=params["attn.q_norm.weight"] if config.qk_norm else None,
+            k_norm=params["attn.k_norm.weight"] if config.qk_norm else None,
         ).to(x.dtype)
 
     def think(h: Tensor) -> Tensor:

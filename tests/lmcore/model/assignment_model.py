@@ -52,6 +52,8 @@ class Attention(nn.Module):
         d = config.d_model
         self.q_proj, self.k_proj, self.v_proj = Linear(d, d), Linear(d, d), Linear(d, d)
         self.output_proj = Linear(d, d)
+        if config.qk_norm:
+            self.q_norm, self.k_norm = (nn.RMSNorm(d // config.n_heads, 1e-5) for _ in range(2))
 
     def forward(self, x):
         b, s, _ = x.shape
@@ -59,6 +61,8 @@ class Attention(nn.Module):
             p(x).view(b, s, self.config.n_heads, -1).transpose(1, 2)
             for p in (self.q_proj, self.k_proj, self.v_proj)
         )
+        if self.config.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
         if self.config.positions == "rope":
             q, k = rotate(q, self.config), rotate(k, self.config)
         future = torch.full((s, s), float("-inf"), dtype=x.dtype).triu(1)
@@ -79,7 +83,12 @@ class FeedForward(nn.Module):
 
     def forward(self, x):
         inner = self.w1(x)
-        inner = nn.functional.gelu(inner) if self.kind == "gelu" else inner * torch.sigmoid(inner)
+        if self.kind == "gelu":
+            inner = nn.functional.gelu(inner)
+        elif self.kind == "relu2":
+            inner = inner * inner * (inner > 0)
+        else:
+            inner = inner * torch.sigmoid(inner)
         return self.w2(inner * self.w3(x) if self.kind == "swiglu" else inner)
 
 

@@ -146,6 +146,19 @@ def test_rotation_acts_on_queries_and_keys_but_not_on_values():
     torch.testing.assert_close(out, x, **EXACT)
 
 
+def test_normalised_queries_and_keys_make_the_size_of_their_matrices_irrelevant():
+    """Only directions and gains count: matrices a thousand times as large give the same scores."""
+    x, gains = tensor(2, 6, 8), torch.tensor([0.5, 1.0, 2.0, 3.0], dtype=torch.float64)
+    weights = [tensor(8, 8, seed=i) for i in range(1, 5)]
+    options = {"rotary": rotary_tables(4, 6), "q_norm": gains, "k_norm": gains}
+    expected = multi_head_attention(x, *weights, 2, **options)
+    large = multi_head_attention(x, 1e3 * weights[0], 1e3 * weights[1], *weights[2:], 2, **options)
+    # the norms' 1e-5, beside mean squares of about 8, is what the size still changes
+    torch.testing.assert_close(large, expected, rtol=1e-3, atol=1e-4)
+    other = multi_head_attention(x, *weights, 2, **{**options, "q_norm": gains.flip(0)})
+    assert not torch.allclose(other, expected, rtol=1e-2)
+
+
 def test_heads_must_divide_the_width():
     """Three heads cannot share eight dimensions."""
     eye = torch.eye(8)

@@ -10,8 +10,9 @@ from lmcore.errors import InputError
 from lmcore.model.config import ModelConfig
 from lmcore.model.init import check_params, init_params
 from lmcore.model.shapes import parameter_shapes
+from lmcore.model.transformer import forward, hidden_states
 from tests.lmcore.model.assignment_model import AssignmentModel
-from tests.lmcore.model.choices import EVERY_CHOICE, SMALL, name
+from tests.lmcore.model.choices import EVERY_CHOICE, SMALL, name, tokens
 
 WIDE = ModelConfig(vocab_size=500, d_model=256, n_layers=1, n_heads=4, d_ff=640)
 
@@ -76,6 +77,22 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
     assert not any(torch.equal(first[n], other[n]) for n in first if first[n].ndim == 2)
     torch.manual_seed(1)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_outputs_can_start_at_zero(tied):
+    """Then all tokens are equally likely, unless the head is the embeddings; the rest is equal."""
+    plain = replace(SMALL, tie_embeddings=tied)
+    config = replace(plain, zero_init_outputs=True)
+    before, params = init_params(plain, 0), init_params(config, 0)
+    zero = {n for n in params if n.endswith(("output_proj.weight", "w2.weight", "lm_head.weight"))}
+    assert len(zero) == 4 + (not tied)
+    assert all(not params[n].any() for n in zero)
+    assert all(torch.equal(params[n], before[n]) for n in params.keys() - zero)
+    hidden = hidden_states(params, config, tokens(config, 2, 8))
+    without_blocks = replace(config, n_layers=0)
+    assert torch.equal(hidden, hidden_states(params, without_blocks, tokens(config, 2, 8)))
+    assert bool(forward(params, config, tokens(config, 2, 8)).any()) is tied
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,13 @@ def test_silu_and_gelu_are_their_formulas():
     torch.testing.assert_close(layers.gelu(x), torch.tensor(gelu, dtype=x.dtype), **EXACT)
 
 
+def test_relu2_is_zero_then_a_square():
+    """Known values, and a slope that is continuous at zero."""
+    x = torch.tensor([-2.0, 0.0, 0.5, 3.0], dtype=torch.float64)
+    assert layers.relu2(x).tolist() == [0.0, 0.0, 0.25, 9.0]
+    assert torch.func.vmap(torch.func.grad(layers.relu2))(x).tolist() == [0.0, 0.0, 1.0, 6.0]
+
+
 @check
 @given(leading, sizes, sizes, st.sampled_from(["gelu", "silu"]))
 def test_feed_forward_is_two_matrices_with_an_activation_between(shape, width, inner, kind):

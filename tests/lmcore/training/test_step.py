@@ -235,6 +235,20 @@ def test_muon_learns_one_batch_by_heart_at_its_own_rate():
     assert not torch.equal(slow.params["lm_head.weight"], start.params["lm_head.weight"])
 
 
+def test_outputs_that_start_at_zero_wake_in_three_steps():
+    """First the head has a gradient, then what the residual stream joins to it, then all."""
+    model = replace(MODEL, zero_init_outputs=True)
+    training = replace(MUON, weight_decay=0.0)  # so that nothing moves without a gradient
+    state, moved = init_state(model, training), []
+    for step in range(3):
+        new, _ = train_step(state, batch(step), model=model, training=training)
+        moved.append({n for n, p in new.params.items() if not torch.equal(p, state.params[n])})
+        state = new
+    joined = {"token_embeddings.weight", "ln_final.weight", "lm_head.weight"}
+    writing = {n for n in state.params if n.endswith(("output_proj.weight", "w2.weight"))}
+    assert moved == [{"lm_head.weight"}, joined | writing, state.params.keys()]
+
+
 def test_metrics_are_scalars_with_fixed_names():
     """Every metric is a 0-d tensor; the names are the contract with whoever logs them."""
     _, (metrics,) = run(1)
