@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from flows.config import Execution, RunConfig
 from flows.corpora.config import SourceConfig
 from flows.corpora.http_download import shown
+from flows.corpora.published import name_of
 from flows.disk.atomic import file_sha256
 from flows.progress.events import Notify
 from flows.stages import download, evaluate, pretokenize, pretrain, tokenizer
@@ -189,6 +190,7 @@ def evaluate_request(config: RunConfig, upstream: Upstream) -> Request:
         {
             "evaluation": config.evaluation,
             "known_entropy": config.source.kind == "stories",
+            "reference": reference(config),
             # Equal weights may be another function: head count, norm position, precision.
             "model": settled_model(config, upstream),
             "precision": config.training.precision,
@@ -205,11 +207,18 @@ def evaluate_request(config: RunConfig, upstream: Upstream) -> Request:
     )
 
 
+def reference(config: RunConfig) -> dict[str, str | int]:
+    """What decides which published results the run is held against; empty where none are known."""
+    corpus = name_of(config.source)
+    return {"corpus": corpus, "n_tokens": config.training.tokens} if corpus else {}
+
+
 def evaluate_build(context: Context, upstream: Upstream, out_dir: Path, work_dir: Path) -> Product:
-    known_entropy = context.config.source.kind == "stories"
+    config = context.config
+    known = {"known_entropy": config.source.kind == "stories", "reference": reference(config)}
     job = replace(
         new_job("evaluate", context, upstream, out_dir, work_dir),
-        settings=vars(context.config.evaluation) | {"known_entropy": known_entropy},
+        settings=vars(config.evaluation) | known,
     )
     return evaluate.run(job, upstream["pretrain"].path, context.notify, held_descriptors())
 

@@ -8,14 +8,12 @@ from difflib import get_close_matches
 
 from flows.config import RunConfig
 from flows.corpora.config import ReadingConfig, SourceConfig
+from flows.corpora.published import published
 from flows.stages.evaluate import EvaluationConfig
 from lmcore.errors import InputError
 from lmcore.model.config import ModelConfig
 from lmcore.tokenizer.config import TokenizerConfig
 from lmcore.training.config import TrainingConfig
-
-TINYSTORIES = "https://huggingface.co/datasets/roneneldan/TinyStories/resolve/main/"
-OPENWEBTEXT = "https://huggingface.co/datasets/stanford-cs336/owt-sample/resolve/main/"
 
 quickstart = RunConfig(
     source=SourceConfig(kind="stories", n_train_stories=20_000, n_valid_stories=1_000),
@@ -34,11 +32,7 @@ quickstart = RunConfig(
 )
 
 tinystories = RunConfig(
-    source=SourceConfig(
-        kind="url",
-        train_url=TINYSTORIES + "TinyStoriesV2-GPT4-train.txt",
-        valid_url=TINYSTORIES + "TinyStoriesV2-GPT4-valid.txt",
-    ),
+    source=published("tinystories"),
     reading=ReadingConfig(),
     tokenizer=TokenizerConfig(vocab_size=10_000),
     model=ModelConfig(context_length=256, d_model=128, n_layers=5, n_heads=4),
@@ -66,11 +60,7 @@ tinystories_base = replace(
 
 owt_tiny = replace(
     tinystories,
-    source=SourceConfig(
-        kind="url",
-        train_url=OPENWEBTEXT + "owt_train.txt.gz",
-        valid_url=OPENWEBTEXT + "owt_valid.txt.gz",
-    ),
+    source=published("openwebtext"),
     tokenizer=TokenizerConfig(vocab_size=32_000),
 )
 

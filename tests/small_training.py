@@ -111,7 +111,13 @@ def evaluation_of(job: Job) -> Job:
     special = ("<pad>", "<eos>", "<bos>")
     save_tokenizer(path, Tokenizer(vocab, {}, special))
     asked = {"samples": 2, "prompt": "a", "max_new_tokens": 5, "temperature": 1.0}
-    settings = asked | {"top_k": 0, "top_p": 0.9, "seed": 0, "known_entropy": False}
+    settings = asked | {
+        "top_k": 0,
+        "top_p": 0.9,
+        "seed": 0,
+        "known_entropy": False,
+        "reference": {},
+    }
     weights = str(Path(job.out_dir) / "model.safetensors")
     return replace(job, stage="evaluate", weights=weights, tokenizer=str(path), settings=settings)
 

@@ -16,12 +16,13 @@ from flows.progress.events import Event, Notify
 from flows.trainer.job import Job
 from flows.trainer.reproducible import pin
 from flows.trainer.validation import DTYPES
-from lmcore.evaluation import floor
+from lmcore.evaluation import bands, floor
 from lmcore.evaluation.reference import bigram_loss
 from lmcore.evaluation.scoring import score_documents
 from lmcore.evaluation.tally import Measurement, Tally, combine, measurements
 from lmcore.generation.generate import generate
 from lmcore.model.config import ModelConfig
+from lmcore.model.counts import count_params
 from lmcore.params import Params
 from lmcore.tokenizer.tokenizer import Tokenizer
 
@@ -58,7 +59,11 @@ def evaluate(job: Job, say: Notify) -> None:
     result = {
         **facts(tally, bigram),
         "measurements": [asdict(row) for row in table(tally, bigram, known)],
-        "remarks": [*(floor.remarks(known, tally) if known else []), *remarks(tally, bigram)],
+        "remarks": [
+            *(floor.remarks(known, tally) if known else []),
+            *reference(job, tally, tokenizer.vocab_size),
+            *remarks(tally, bigram),
+        ],
     }
     if known is not None:
         result |= {"floor": known._asdict(), "floor_nats_per_token": known.nats / tally.tokens}
@@ -95,6 +100,21 @@ def table(tally: Tally, bigram: float, known: floor.Comparison | None) -> list[M
     """The result table; what the floor says stands after the three figures that it is about."""
     rows = measurements(tally, bigram_loss=bigram)
     return [*rows[:3], *(floor.measurements(known, tally) if known else []), *rows[3:]]
+
+
+def reference(job: Job, tally: Tally, vocab_size: int) -> list[str]:
+    """Where the result lies among published ones; nothing where the corpus has none."""
+    known = job.settings["reference"]
+    if not known:
+        return []
+    return bands.remarks(
+        known["corpus"],
+        n_params=count_params(job.model).non_embedding,
+        loss=tally.loss,
+        bits_per_byte=tally.bits_per_byte,
+        vocab_size=vocab_size,
+        n_tokens=known["n_tokens"],
+    )
 
 
 def remarks(tally: Tally, bigram: float) -> list[str]:

@@ -162,6 +162,7 @@ EDITS: dict[str, set[str]] = {
     "lmcore/synthetic/stories.py": {"download", "evaluate"},  # evaluate knows the entropy
     "lmcore/generation/sampling.py": {"evaluate"},
     "lmcore/evaluation/reference.py": {"evaluate"},
+    "lmcore/evaluation/bands.py": {"evaluate"},
     "lmcore/planning/budget.py": set(),
     "lmcore/errors.py": set(ALL),
     "lmcore/__init__.py": set(ALL),

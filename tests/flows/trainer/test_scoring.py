@@ -11,10 +11,12 @@ import pytest
 
 from flows.formats.token_map import open_token_map
 from flows.formats.tokenizer_json import load_tokenizer
+from flows.presets import preset
 from flows.progress.events import Event
 from flows.stages.evaluate import EvaluationConfig
 from flows.trainer import scoring
 from flows.trainer.job import Job
+from lmcore.evaluation.tally import Tally
 from lmcore.model.init import init_params
 from lmcore.synthetic.stories import story_log2_probability
 from tests.flows.tiny_run import Finished
@@ -26,7 +28,10 @@ ASKED: dict[str, Any] = dict(prompt="", max_new_tokens=6, temperature=1.0, top_k
 @pytest.fixture
 def evaluation(new_job: NewJob, finished: Finished) -> Job:
     """The tiny run's evaluation."""
-    settings = vars(EvaluationConfig(samples=2, max_new_tokens=8)) | {"known_entropy": True}
+    settings = vars(EvaluationConfig(samples=2, max_new_tokens=8)) | {
+        "known_entropy": True,
+        "reference": {},
+    }
     weights = finished.artifact("pretrain") / "model.safetensors"
     return new_job(stage="evaluate", weights=str(weights), settings=settings)
 
@@ -66,6 +71,19 @@ def test_unknown_entropy_is_not_claimed(evaluation: Job) -> None:
     result = result_of(job)
     assert "floor" not in result
     assert "entropy" not in json.dumps(result)
+
+
+def test_run_on_a_published_corpus_is_held_against_it(evaluation: Job) -> None:
+    """Corpus and tokens come from the settings, size from the model; elsewhere nothing is said."""
+    model = replace(preset("cs336").model, vocab_size=10_000)
+    known = {"corpus": "tinystories", "n_tokens": 327_680_000}
+    job = replace(evaluation, model=model, settings=evaluation.settings | {"reference": known})
+    tally = Tally(nats=1.40 * 1000, tokens=1000, bytes=4000, documents=9)
+    rough, exact = scoring.reference(job, tally, 10_000)
+    assert "TinyStories, 10M parameters: perplexity 18.0 to 22.0" in rough
+    assert "loss 1.45 or less" in exact
+    assert "this run: 4.1, inside (vocabulary 10,000, 0.5049 bits per byte)" in exact
+    assert scoring.reference(evaluation, tally, 10_000) == []
 
 
 def test_samples_have_their_seeds(evaluation: Job) -> None:
