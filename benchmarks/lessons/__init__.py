@@ -1,0 +1,1 @@
+"""What docs/training.md says of a step, counted and tried at small sizes."""
