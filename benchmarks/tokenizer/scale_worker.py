@@ -87,11 +87,14 @@ class _Watch(Thread):
         self.start()
 
     def run(self) -> None:
+        mine = Path("/proc/self/cmdline").read_bytes() if Path("/proc/self").exists() else b""
         while True:
             for tasks in Path("/proc/self/task").glob("*/children"):
                 with suppress(OSError):
                     for child in tasks.read_text().split():
-                        self.peaks[child] = max(self.peaks.get(child, 0), peak_bytes_of(child))
+                        # Until it runs a program of its own, its memory is its parent's.
+                        if Path(f"/proc/{child}/cmdline").read_bytes() != mine:
+                            self.peaks[child] = max(self.peaks.get(child, 0), peak_bytes_of(child))
             time.sleep(LOOK_EVERY_SECONDS)
 
     def all_peak_bytes(self) -> int:
