@@ -24,7 +24,7 @@ from flows.formats.token_rows import TokenDigest, TokenRows, in_groups, token_dt
 from flows.formats.token_shards import TokenCounts, TokenHeader, TokenShards
 from lmcore.errors import InputError
 
-# Arrow's own pool keeps what it has freed: with the system's, the memory of writing stays level over
+# Arrow's own pool keeps what it has freed. With the system's the memory of writing stays level over
 # any number of row groups, at the same speed.
 pa.set_memory_pool(pa.system_memory_pool())
 
