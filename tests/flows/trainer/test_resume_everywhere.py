@@ -25,7 +25,7 @@ from tests.small_training import finish, result_of, start_worker
 
 STEPS = 60
 # A process ends right before it takes the step after these.
-INTERRUPTED = {"eager": (1, 13, 14, 30, 59), "compiled": (33,)}
+INTERRUPTED = (1, 13, 14, 30, 59)
 
 # A training process with this first on its path is killed outright before a step of its choosing.
 KILLER = """
@@ -114,6 +114,7 @@ def test_restored_at_every_step(
         assert end_of(job) == expected, f"resumed after step {step}"
 
 
+@pytest.mark.parametrize("new_job", ["eager"], indirect=True)
 def test_interrupted_again_and_again(
     new_job: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,7 +123,7 @@ def test_interrupted_again_and_again(
     (tmp_path / "killer" / "sitecustomize.py").write_text(KILLER)
     whole, killed = new_job("whole"), new_job("killed")
     finish(start_worker(whole))
-    for step in INTERRUPTED["compiled" if whole.numerics.compile else "eager"]:
+    for step in INTERRUPTED:
         monkeypatch.setenv("KILL_AFTER", str(step))
         worker = start_worker(killed, str(tmp_path / "killer"))
         said, _ = worker.communicate()
