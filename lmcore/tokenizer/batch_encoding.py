@@ -160,7 +160,7 @@ class BatchEncoder:
             return self._lay_out_compiled(words, kernels)
         one = self.one.take(words.number)
         ids = one.astype(self.dtype)
-        others = np.flatnonzero(one >= NOT_ONE)
+        others = (one >= NOT_ONE).nonzero()[0]
         if not len(others):
             return ids, np.diff(words.ends, prepend=0)
         number = words.number[others]

@@ -236,7 +236,7 @@ class _Pairs:
     """
 
     def __init__(self, row: _Row, first_byte_id: int) -> None:
-        where = np.flatnonzero((row.symbol[:-1] >= 0) & (row.symbol[1:] >= 0))
+        where = _where((row.symbol[:-1] >= 0) & (row.symbol[1:] >= 0))
         left, right = row.symbol[where] - first_byte_id, row.symbol[where + 1] - first_byte_id
         key = (left * 256 + right).astype(np.uint16)
         order = np.argsort(key, kind="stable")  # a radix sort: two bytes
@@ -270,7 +270,7 @@ class _Pairs:
         self.places[self.n_placed : self.n_placed + len(places)] = places
         self.left[old:new], self.right[old:new], self.count[old:new] = left, right, count
         self.first[old:new] = self.n_placed + starts
-        self.n_places[old:new] = np.diff(starts, append=len(places))
+        self.n_places[old:new] = _run_lengths(starts, len(places))
         self.n, self.n_placed = new, self.n_placed + len(places)
 
     def most_frequent(self, n: int, vocab: list[bytes]) -> list[Ranked]:
@@ -305,7 +305,7 @@ class _Pairs:
             return count[:0]
         n_watched = min(n_left, max(n, n_left // WATCHED_SHARE))
         self.level = int(np.partition(count, len(count) - n_watched)[len(count) - n_watched])
-        self.watched = np.flatnonzero(count >= self.level)
+        self.watched = _where(count >= self.level)
         return count[self.watched]
 
 
@@ -352,7 +352,7 @@ def _merge_batch(
 ) -> None:
     """Merge the first pairs of ``batch``, as many as can be merged in one go; at least one."""
     numbers = np.array([number for *_, number in batch])
-    equal = np.flatnonzero(pairs.left[numbers] == pairs.right[numbers])
+    equal = _where(pairs.left[numbers] == pairs.right[numbers])
     if len(equal):  # (a, a) is merged alone
         numbers = numbers[: max(int(equal[0]), 1)]
     found = _occurrences(row, pairs, numbers)
@@ -414,7 +414,7 @@ def _waiting(row: _Row, found: _Occurrences, batch: list[Ranked]) -> dict[int, R
     losses on the two sides are not added up: the greater of them is certain.
     """
     other = row.owner[found.second]
-    touching = np.flatnonzero(other != NO_OWNER)
+    touching = _where(other != NO_OWNER)
     if not len(touching):
         return {}
     owner, other = found.owner[touching].astype(np.int64), other[touching].astype(np.int64)
@@ -456,7 +456,7 @@ def _formed(
     made = left_owner < found.owner
     left[made] = new_id[left_owner[made]]
     left[left_owner == found.owner] = EDGE  # new, new: counted as the right neighbour of the first
-    with_right, with_left = np.flatnonzero(right >= 0), np.flatnonzero(left >= 0)
+    with_right, with_left = _where(right >= 0), _where(left >= 0)
     n_ids = int(new_id[-1]) + 1
     side = found.owner.astype(np.int64) * 2
     key = np.concatenate(
@@ -485,7 +485,7 @@ def _length_of_run(
     Returns:
       how many pairs of the batch came to their turn: those merged, and those that wait.
     """
-    strong = np.flatnonzero(formed.times >= batch[-1][0])  # the others come after all the batch
+    strong = _where(formed.times >= batch[-1][0])  # the others come after all the batch
     rivals: dict[int, list[tuple[int, bool, int]]] = {}
     for maker, *rival in zip(
         formed.maker[strong].tolist(),
@@ -560,7 +560,7 @@ def _write(
     row.pair[row.before[first]] = 0
 
     old = pairs.n
-    n_places = np.diff(formed.starts, append=len(formed.occurrence))
+    n_places = _run_lengths(formed.starts, len(formed.occurrence))
     is_left = np.repeat(formed.is_left, n_places)
     places = first[formed.occurrence]
     places = np.where(is_left, row.before[places], places)
@@ -595,11 +595,26 @@ def _sorted(key: Ids) -> tuple[Ids, Ids]:
     return both >> n_bits, both & ((1 << n_bits) - 1)
 
 
+# As numpy's own flatnonzero and diff do; on arrays as short as a batch's those take most of their
+# time to see what they were given.
+def _where(chosen: NDArray[np.bool_]) -> Ids:
+    """The places that are chosen."""
+    return chosen.nonzero()[0]
+
+
+def _run_lengths(starts: Ids, end: int) -> Ids:
+    """How long each run is; the last one ends at ``end``."""
+    lengths = np.empty_like(starts)
+    np.subtract(starts[1:], starts[:-1], out=lengths[:-1])
+    lengths[-1:] = end - starts[-1:]
+    return lengths
+
+
 def _run_starts(sorted_values: NDArray) -> Ids:
     """Where each run of equals begins."""
     begins = np.ones(len(sorted_values), bool)
     np.not_equal(sorted_values[1:], sorted_values[:-1], out=begins[1:])
-    return np.flatnonzero(begins)
+    return _where(begins)
 
 
 def _sums(values: NDArray[np.int64], starts: Ids) -> NDArray[np.int64]:

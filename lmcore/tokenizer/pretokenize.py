@@ -163,7 +163,7 @@ def refuse_surrogates(text: str, name: str) -> None:
     if text.isascii():  # known without a look at the text
         return
     try:
-        text.encode()
+        text.encode("utf-16-le")  # finds what UTF-8 would, several times as fast
     except UnicodeEncodeError as error:
         raise InputError(
             f"{name} holds the lone surrogate U+{ord(text[error.start]):04X} at character "

@@ -104,7 +104,7 @@ class WordTable:
         known[barriers], number[barriers] = True, 0
         zeros = _with_zeros(raw, starts)
         known[zeros] = False
-        if len(other := np.flatnonzero(~known)):
+        if len(other := (~known).nonzero()[0]):
             kind = (lengths[other] > SHORT).astype(np.int8) + (lengths[other] > LONGEST_KEY)
             kind[np.searchsorted(other, zeros)] = 2
             short, middle, rest = (other[kind == i] for i in range(3))
