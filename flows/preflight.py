@@ -86,7 +86,13 @@ class Outline:
                 "numerics",
                 f"{self.device}, {config.training.precision}, {numerics.threads} threads x "
                 f"{numerics.processes} processes, {numerics.micro_batch} sequences at once, "
-                + ("compiled" if numerics.compile else "eager"),
+                + ("compiled" if numerics.compile else "eager")
+                + (
+                    f", logits of {numerics.loss_chunk_tokens:,} tokens at once"
+                    if numerics.loss_chunk_tokens
+                    else ""
+                )
+                + (", blocks computed twice" if numerics.activation_checkpointing else ""),
             ),
             ("memory", f"about {size(budget.memory.total)}{of(self.memory_free)}"),
             ("disk", f"about {size(budget.disk.total)}{of(self.disk_free)}"),
@@ -119,15 +125,20 @@ def plan(config: RunConfig, device: str, root: Path, keep_checkpoints: int) -> O
     memory_free = free_memory_bytes(device) / (1 if device == "cuda" else config.numerics.processes)
     usable = memory_free * MEMORY_SHARE
     disk_free = float(free_disk_bytes(root))
-    asked, ranks = config.numerics.micro_batch, config.numerics.processes
+    asked = config.numerics.micro_batch
+    execution: dict[str, Any] = {
+        "n_ranks": config.numerics.processes,
+        "loss_chunk_tokens": config.numerics.loss_chunk_tokens,
+        "activation_checkpointing": config.numerics.activation_checkpointing,
+    }
     budget = budget_of(
         model,
         config.training,
-        micro_batch=asked or fit_micro_batch(model, config.training, usable, n_ranks=ranks),
+        micro_batch=asked or fit_micro_batch(model, config.training, usable, **execution),
         corpus_bytes=known_corpus_bytes(config.source),
         # a restore point stays besides
         keep_checkpoints=keep_checkpoints + bool(config.training.max_rollbacks),
-        n_ranks=ranks,
+        **execution,
     )
     faults = [*budget_faults(budget, usable, disk_free), *short_texts(config, model.context_length)]
     shown = replace(config, model=model)

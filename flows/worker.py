@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flows.progress.events import Event, to_line
 from flows.trainer.job import Job, read_job
-from flows.trainer.lifeline import die_with_parent, keep_freed_memory
+from flows.trainer.lifeline import die_with_parent, give_back_freed_memory, keep_freed_memory
 from lmcore.errors import InputError
 
 
@@ -21,7 +21,10 @@ def main(argv: list[str]) -> int:
     job = read_job(Path(argv[0]))
     if job.numerics.processes > 1 and "RANK" not in os.environ:
         return start_ranks(job, argv[0])
-    keep_freed_memory()
+    if job.numerics.activation_checkpointing:
+        give_back_freed_memory()
+    else:
+        keep_freed_memory()
     try:
         run(job)
     except InputError as error:

@@ -6,12 +6,15 @@ step's loss and parameters are compared first, and a difference is refused.
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
 from lmcore.errors import InputError
+from lmcore.model.checkpointing import checkpointed
+from lmcore.model.transformer import transformer_block
 from lmcore.params import Params, map_params
-from lmcore.training.gradient import Batch
+from lmcore.training.gradient import Batch, LossAndGradients
 from lmcore.training.step import TrainState
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict]]
@@ -21,18 +24,39 @@ Step = Callable[[TrainState, Batch], tuple[TrainState, dict]]
 TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 1e-2}
 
 
-def compile_step(step: Step, precision: str) -> Step:
-    """The step compiled; its first call compares it with the eager one."""
+def in_compiled_blocks(
+    gradients: Callable[..., tuple[torch.Tensor, Params]], *, recompute: bool
+) -> LossAndGradients:
+    """Gradients by compiled blocks, which `compile_step` leaves as they are.
+
+    Compiled as a whole, a step would unroll the chunks of its loss, and merge what a block computes
+    again with what it computed before: both would be held after all. So a block is compiled alone,
+    once for all layers, and what lies between blocks stays eager.
+
+    Args:
+      gradients: takes a ``block``, and differentiates by autograd.
+      recompute: let a block keep its input alone.
+    """
+    block = torch.compile(transformer_block, dynamic=False)
+    chosen = partial(gradients, block=checkpointed(block) if recompute else block)
+    return torch.compiler.disable(chosen)  # type: ignore[return-value]
+
+
+def compile_step(step: Step, precision: str, reference: Step | None = None) -> Step:
+    """The step compiled; its first call compares it with ``reference``, by default itself eager."""
+    eager_step = reference or step
     compiled = torch.compile(step, fullgraph=False, dynamic=False)
     checked: list[bool] = []
 
     def call(state: TrainState, batch: Batch) -> tuple[TrainState, dict]:
         if checked:
             return compiled(state, batch)
-        _, eager = step(copied(state), batch)
+        _, eager = eager_step(copied(state), batch)
         with warnings.catch_warnings():
             # It advises TF32, whose products would be rounded to 11 bits: off on purpose.
             warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
+            # Tracing a block, dynamo itself looks at .grad of the activation that goes in.
+            warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not")
             after, metrics = compiled(state, batch)
         refuse_difference(eager, metrics, TOLERANCE[precision])
         checked.append(True)

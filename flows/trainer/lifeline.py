@@ -38,6 +38,19 @@ def keep_freed_memory() -> None:
         return
 
 
+def give_back_freed_memory() -> None:
+    """Let malloc map each large buffer by itself, and give it back as soon as it is freed.
+
+    With checkpointed blocks small buffers that stay lie between large ones that go. Kept by malloc,
+    the gaps are cut up and no longer fit: the peak of 8 layers of 256 was 305 MB beyond the
+    process itself where 163 MB were in use.
+    """
+    try:
+        ctypes.CDLL("libc.so.6").mallopt(M_MMAP_THRESHOLD, 1 << 16)
+    except (OSError, AttributeError):
+        return
+
+
 def environment(threads: int, compiled: str = "") -> dict[str, str]:
     """The variables that decide bits and speed, which must be set before torch is imported.
 

@@ -21,7 +21,7 @@ from flows.formats.metrics_log import MetricsLog
 from flows.formats.tensor_digest import tensors_digest
 from flows.formats.token_map import TokenMap, open_token_map
 from flows.progress.events import Event, Notify
-from flows.trainer.compiled import compile_step
+from flows.trainer.compiled import compile_step, in_compiled_blocks
 from flows.trainer.distributed import (
     World,
     any_rank,
@@ -39,6 +39,7 @@ from flows.trainer.validation import score_beginning
 from lmcore.data.windows import window_starts
 from lmcore.errors import InputError
 from lmcore.evaluation.tally import Tally
+from lmcore.model.checkpointing import checkpointed
 from lmcore.model.positions import model_rotary_tables
 from lmcore.params import Params, flatten, map_params, unflatten
 from lmcore.planning.peak import peak_flops
@@ -265,22 +266,29 @@ def make_step(job: Job, world: World) -> Callable:
     """The training step of this process, its settings bound; compiled, recorded as was chosen.
 
     Eager, gradients are taken by the lean twin, the same bits in less memory; compiled, both are
-    the same graph.
+    the same graph, unless a loss in chunks or checkpointed blocks keep it in parts.
     """
     rows = job.training.batch_size // world.size
+    chunk, recompute = job.numerics.loss_chunk_tokens, job.numerics.activation_checkpointing
     lean = partial(loss_and_gradients, differentiate=grad_and_value)
+    gradients = partial(lean, block=checkpointed()) if recompute else lean
     step = partial(
         train_step,
         model=job.model,
         training=job.training,
         n_micro_batches=rows // job.numerics.micro_batch,
         rotary=model_rotary_tables(job.model, device=world.device),
+        loss_chunk_tokens=chunk,
         reduce=sum_over_ranks if world.size > 1 else None,
-        loss_and_gradients=loss_and_gradients if job.numerics.compile else lean,
+        loss_and_gradients=gradients,
         in_place=True,
     )
     if job.numerics.compile:
-        step = compile_step(step, job.training.precision)
+        in_parts = chunk > 0 or recompute
+        traced = in_compiled_blocks(lean, recompute=recompute) if in_parts else loss_and_gradients
+        step = compile_step(
+            partial(step, loss_and_gradients=traced), job.training.precision, reference=step
+        )
     return graph_step(step) if job.numerics.cuda_graph else step
 
 

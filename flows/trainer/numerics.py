@@ -44,6 +44,10 @@ class Numerics:
     """Replay a step as one CUDA graph, which spares a small model's launches; auto on one GPU."""
     micro_batch: int = 0
     """Sequences a forward pass on each process; 0 takes the largest split that fits in memory."""
+    loss_chunk_tokens: int = 0
+    """Tokens whose logits exist at once, for large vocabularies; 0 makes all of them at once."""
+    activation_checkpointing: bool = False
+    """Keep only each block's input for the backward pass, and compute the block again there."""
     threads: int = 0
     """CPU threads of each training process; 0 takes every core there is."""
     processes: int = 1
@@ -64,6 +68,8 @@ class Resolved:
     instruction_set: str
     cuda_graph: bool = False
     accelerator: str = ""
+    loss_chunk_tokens: int = 0
+    activation_checkpointing: bool = False
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -75,6 +81,7 @@ def faults(numerics: Numerics) -> list[str]:
         f"{flag} is {value}: it must be at least {least}"
         for flag, value, least in [
             ("--numerics.micro-batch", numerics.micro_batch, 0),
+            ("--numerics.loss-chunk-tokens", numerics.loss_chunk_tokens, 0),
             ("--numerics.threads", numerics.threads, 0),
             ("--numerics.processes", numerics.processes, 1),
         ]
@@ -201,6 +208,8 @@ def resolve(numerics: Numerics, *, device: str, total_flops: float, micro_batch:
         instruction_set=instruction_set(),
         cuda_graph=graph[numerics.cuda_graph],
         accelerator=accelerator(device),
+        loss_chunk_tokens=numerics.loss_chunk_tokens,
+        activation_checkpointing=numerics.activation_checkpointing,
     )
 
 

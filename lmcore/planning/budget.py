@@ -117,6 +117,7 @@ def plan(
     corpus_tokens: int = 0,
     keep_checkpoints: int = 2,
     loss_chunk_tokens: int = 0,
+    activation_checkpointing: bool = False,
     n_ranks: int = 1,
 ) -> Budget:
     """Work out what a run will cost.
@@ -129,6 +130,7 @@ def plan(
       corpus_tokens: tokens of the training text, 0 where not known.
       keep_checkpoints: how many stay on the disk besides the best.
       loss_chunk_tokens: as in ``train_step``.
+      activation_checkpointing: blocks are ``checkpointed``.
       n_ranks: training processes that share a batch.
 
     Returns:
@@ -161,6 +163,7 @@ def plan(
             training,
             micro_batch=micro_batch,
             loss_chunk_tokens=loss_chunk_tokens,
+            activation_checkpointing=activation_checkpointing,
             n_ranks=n_ranks,
         ),
         disk=DiskBytes(
@@ -179,6 +182,7 @@ def memory_bytes(
     *,
     micro_batch: int,
     loss_chunk_tokens: int = 0,
+    activation_checkpointing: bool = False,
     n_ranks: int = 1,
 ) -> MemoryBytes:
     r"""Estimate the peak memory of a training process of the lean step, updating in place.
@@ -191,11 +195,16 @@ def memory_bytes(
     logits and log-probabilities. The second is clipping, when activations are gone and gradients
     exist twice. Compiled, less is kept.
 
+    With activation checkpointing :math:`fA + 1.6\,\Lambda` becomes :math:`4\,LBSD + \max(fA/L,
+    1.6\,\Lambda)`: the inputs of all blocks, and beside them the logits, or, when those are gone,
+    one block.
+
     Args:
       model: the model's configuration, its vocabulary known.
       training: batch size and precision are read ("auto" counts as float32).
       micro_batch: sequences that a process holds at once.
       loss_chunk_tokens: tokens whose logits exist at once; 0 for all of a micro-batch.
+      activation_checkpointing: blocks are ``checkpointed``.
       n_ranks: training processes that share a batch.
 
     Returns:
@@ -217,6 +226,10 @@ def memory_bytes(
     gradients = n_params * _NUMBER * (3 if accumulates else 1)
     activations = int(_BACKWARD[precision] * (kept.total - kept.logits))
     logits = int(_LOGITS * share * kept.logits)
+    if activation_checkpointing and model.n_layers:
+        inputs = 4 * rows * model.d_model * model.n_layers  # the residual stream, float32
+        one_block = activations // model.n_layers
+        activations, logits = max((inputs, logits), (inputs + one_block, 0), key=sum)
     clipping = 2 * _NUMBER * n_params
     if clipping > gradients + activations + logits:
         gradients, activations, logits = clipping, 0, 0
@@ -256,6 +269,7 @@ def fit_micro_batch(
     *,
     n_ranks: int = 1,
     loss_chunk_tokens: int = 0,
+    activation_checkpointing: bool = False,
 ) -> int:
     """Return the most sequences of a process that fit into memory at once.
 
@@ -265,6 +279,7 @@ def fit_micro_batch(
       memory_bytes_free: what a process may use; 0 where nobody knows, and all is taken to fit.
       n_ranks: training processes that share a batch.
       loss_chunk_tokens: as in ``train_step``.
+      activation_checkpointing: blocks are ``checkpointed``.
 
     Returns:
       A divisor of a process's share of the batch, so that all micro-batches are equal; 1 where not
@@ -281,6 +296,7 @@ def fit_micro_batch(
             training,
             micro_batch=micro_batch,
             loss_chunk_tokens=loss_chunk_tokens,
+            activation_checkpointing=activation_checkpointing,
             n_ranks=n_ranks,
         )
         if not memory_bytes_free or needed.total <= memory_bytes_free:
@@ -312,6 +328,7 @@ def _memory_faults(budget: Budget, free: float) -> Iterator[str]:
             if budget.micro_batch > 1
             else "lower --model.context-length, --model.d-model or --model.n-layers"
         )
+        way += ", or try --numerics.activation-checkpointing and --numerics.loss-chunk-tokens 1024"
         yield (
             f"training needs about {_megabytes(budget.memory.total)} of memory with "
             f"{budget.micro_batch} sequences at once and {_megabytes(free)} are free: {way}"

@@ -65,6 +65,22 @@ def test_batch_is_split_until_it_fits(machine: dict[str, float]) -> None:
     assert 1 <= splits[-1] < 8
 
 
+def test_saved_memory_is_planned_for(machine: dict[str, float]) -> None:
+    """Checkpointed blocks and a loss in chunks let more sequences fit, and the plan says so."""
+    machine["memory"] = 0.8e9
+    plain = PRESETS["tinystories"]
+    frugal = replace(
+        plain,
+        numerics=replace(plain.numerics, activation_checkpointing=True, loss_chunk_tokens=512),
+    )
+    before, after = (plan(config, "cpu", Path("/"), 2) for config in (plain, frugal))
+    assert after.budget.micro_batch > before.budget.micro_batch
+    asked = replace(NUMERICS, activation_checkpointing=True, loss_chunk_tokens=512)
+    shown = dict(after.rows(asked))["numerics"]
+    assert "logits of 512 tokens at once, blocks computed twice" in shown
+    assert "twice" not in dict(after.rows(NUMERICS))["numerics"]
+
+
 def test_model_that_cannot_fit_is_refused(machine: dict[str, float]) -> None:
     """Too little memory even for one sequence is refused, with what to lower."""
     machine["memory"] = 100e6

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from flows.trainer import compiled
-from flows.trainer.compiled import compile_step, refuse_difference
+from flows.trainer.compiled import compile_step, in_compiled_blocks, refuse_difference
 from lmcore.errors import InputError
 from lmcore.model.config import ModelConfig
 from lmcore.model.positions import model_rotary_tables
 from lmcore.params import flatten, map_params, unflatten
 from lmcore.training.config import Precision, TrainingConfig
+from lmcore.training.gradient import loss_and_gradients
+from lmcore.training.lean_gradient import grad_and_value
 from lmcore.training.step import init_state, train_step
 
 MODEL = ModelConfig(vocab_size=16, context_length=8, d_model=8, n_layers=1, n_heads=2)
@@ -105,4 +107,38 @@ def test_step_is_compiled_once(monkeypatch: pytest.MonkeyPatch, precision: Preci
     resumed = unflatten(init_state(MODEL, training), map_params(torch.clone, flatten(state)))
     step(resumed, BATCH)
     assert counter.frame_count == graphs == 1
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_blocks_are_compiled_once_for_all_layers(
+    monkeypatch: pytest.MonkeyPatch, precision: Precision, recompute: bool
+) -> None:
+    """A graph for the blocks and one for the update: none more for layers, chunks or steps."""
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    torch._dynamo.reset()
+    counter, compile_ = CompileCounterWithBackend("aot_eager"), torch.compile
+    monkeypatch.setattr(torch, "compile", partial(compile_, backend=counter))
+    model, training = replace(MODEL, n_layers=3), replace(TRAINING, precision=precision)
+    lean = partial(loss_and_gradients, differentiate=grad_and_value)
+    eager = partial(
+        train_step,
+        model=model,
+        training=training,
+        rotary=model_rotary_tables(model),
+        loss_chunk_tokens=3,
+        loss_and_gradients=lean,
+        in_place=True,
+    )
+    traced = partial(eager, loss_and_gradients=in_compiled_blocks(lean, recompute=recompute))
+    step = compile_step(traced, precision, reference=eager)
+    plain, state = init_state(model, training), init_state(model, training)
+    for n in range(4):
+        batch = (BATCH[0].roll(n), BATCH[1].roll(n))
+        plain, expected = eager(plain, batch)
+        state, found = step(state, batch)
+        refuse_difference(expected, found, compiled.TOLERANCE[precision])
+    assert counter.frame_count == 2
     torch._dynamo.reset()

@@ -280,3 +280,36 @@ def test_micro_batches_learn_the_same(new_job: NewJob) -> None:
     for ours, theirs in zip(losses(one), losses(many), strict=True):
         # float32 sums in another order, over twelve steps that each add to the difference.
         assert ours[2] == pytest.approx(theirs[2], rel=1e-4)
+
+
+def test_activation_checkpointing_changes_no_bit(new_job: NewJob) -> None:
+    """Blocks that are computed twice train the very same weights, eager; and they are."""
+    plain = new_job("plain", numerics=replace(new_job("any").numerics, compile=False))
+    numerics = replace(plain.numerics, activation_checkpointing=True)
+    twice = new_job("twice", numerics=numerics)
+    assert train(twice)["weights"] == train(plain)["weights"]
+    assert kept_by(twice) < kept_by(plain)
+
+
+def kept_by(job: Job) -> int:
+    """Numbers that autograd keeps for the backward pass of one step."""
+    step = loop.make_step(job, World())
+    ids = torch.zeros(job.training.batch_size, job.model.context_length, dtype=torch.int64)
+    kept: list[int] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        step(init_state(job.model, job.training), (ids, ids))
+    return sum(kept)
+
+
+def test_a_loss_in_chunks_learns_the_same(new_job: NewJob) -> None:
+    """Chunks of logits change nothing but the order of sums, and are made where they are asked."""
+    whole = new_job("whole")
+    chunked = new_job("chunked", numerics=replace(whole.numerics, loss_chunk_tokens=7))
+    assert train(whole)["weights"] != train(chunked)["weights"]
+    for ours, theirs in zip(losses(whole), losses(chunked), strict=True):
+        assert ours[2] == pytest.approx(theirs[2], rel=1e-4)  # as for micro-batches

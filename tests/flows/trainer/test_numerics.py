@@ -29,6 +29,8 @@ OTHER = {
     "instruction_set": "avx512f",
     "cuda_graph": True,
     "accelerator": "NVIDIA H100 80GB HBM3, sm_90, CUDA 13.0",
+    "loss_chunk_tokens": 256,
+    "activation_checkpointing": True,
 }
 
 
@@ -89,9 +91,17 @@ def test_resolve_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numerics, "compiler", lambda: "/usr/bin/c++")
     found = resolve(Numerics(processes=2), device="cpu", total_flops=1e9, micro_batch=8)
     assert (found.threads, found.micro_batch, found.compile, found.processes) == (2, 8, False, 2)
-    said = Numerics(threads=3, micro_batch=2, compile="on")
+    assert (found.loss_chunk_tokens, found.activation_checkpointing) == (0, False)
+    said = Numerics(
+        threads=3,
+        micro_batch=2,
+        compile="on",
+        loss_chunk_tokens=64,
+        activation_checkpointing=True,
+    )
     found = resolve(said, device="cpu", total_flops=1e9, micro_batch=8)
     assert (found.threads, found.micro_batch, found.compile) == (3, 2, True)
+    assert (found.loss_chunk_tokens, found.activation_checkpointing) == (64, True)
     assert found.torch
     assert found.instruction_set
     assert Resolved(**found.as_dict()) == found  # type: ignore[arg-type]
