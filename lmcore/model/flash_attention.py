@@ -120,7 +120,36 @@ class _FlashAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        return (*_backward_tiles(*ctx.saved_tensors, *grads, *ctx.settings), None, None, None)
+        found = _FlashBackward.apply(*ctx.saved_tensors, *grads, *ctx.settings)
+        return (*found, None, None, None)
+
+
+class _FlashBackward(torch.autograd.Function):
+    """The tiled backward pass as one operation, which keeps its inputs and nothing else.
+
+    `torch.func.grad` records the backward pass as it does the forward one, so that it can be
+    differentiated again. Recorded operation by operation, every tile of weights would stay: memory
+    would grow with S·T after all. Only where it is differentiated again do they stay.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        return _backward_tiles(*inputs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs[:-3])
+        ctx.settings = inputs[-3:]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        def tiles(*tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            return _backward_tiles(*tensors, *ctx.settings)
+
+        _, pull_back = torch.func.vjp(tiles, *ctx.saved_tensors)
+        return (*pull_back(grads), None, None, None)
 
 
 def _forward_tiles(

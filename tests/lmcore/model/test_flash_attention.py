@@ -129,6 +129,26 @@ def test_only_the_log_sum_exp_is_kept_beside_inputs_and_output():
     assert sorted(saved) == [64, *[64 * 8] * 4]
 
 
+def kept_for_a_second_derivative(n: int) -> int:
+    """Numbers that a recorded backward pass keeps, as `torch.func.grad` always records it."""
+    saved = []
+    leaves = [tensor(n, 8, seed=i).requires_grad_() for i in range(3)]
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        saved.append(x.numel())
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        out = flash_attention(*leaves, query_block=16, key_block=16)
+        torch.autograd.grad(out.square().sum(), leaves, create_graph=True)
+    return sum(saved)
+
+
+def test_a_recorded_backward_pass_keeps_as_many_numbers_as_the_sequence_is_long():
+    """Eight times the length, eight times the numbers: no tile of weights is among them."""
+    assert kept_for_a_second_derivative(512) == 8 * kept_for_a_second_derivative(64)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_worked_out_in_float32(dtype):
     """The output is the float64 one rounded once, even for scores far above the softmax's."""
