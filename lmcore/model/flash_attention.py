@@ -145,10 +145,10 @@ class _FlashBackward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        def tiles(*tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def tiles(*tensors: Any) -> tuple[Tensor, Tensor, Tensor]:
             return _backward_tiles(*tensors, *ctx.settings)
 
-        _, pull_back = torch.func.vjp(tiles, *ctx.saved_tensors)
+        pull_back = torch.func.vjp(tiles, *ctx.saved_tensors)[1]
         return (*pull_back(grads), None, None, None)
 
 
