@@ -16,11 +16,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.machine import facts
+from benchmarks.tokenizer.worker import forget_peak, peak_bytes
 
 ROOT = Path(__file__).parents[1]
 Way = Literal["definition", "tiles", "fused"]
@@ -101,26 +101,15 @@ def attention_of(way: Way) -> Callable[..., Any]:
     return ways[way]
 
 
-def forget_peak() -> int:
-    """Let the peak begin anew, where the system can; the memory held now."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-    return peak_bytes()
-
-
-def peak_bytes() -> int:
-    """The most memory that this process held since `forget_peak`, as Linux tells it."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-
-
 def exponent(lengths: list[int], peaks: list[int]) -> float:
-    """p, where the last two points lie on ``c * length ** p``.
+    """p, where the last two points lie on ``c * length ** p``; nan where one of them added nothing.
 
     Example:
-      >>> exponent([1, 2, 4], [5, 10, 40])
-      2.0
+      >>> exponent([1, 2, 4], [5, 10, 40]), exponent([1, 2], [0, 10])
+      (2.0, nan)
     """
+    if min(peaks[-2:]) <= 0:  # so little that it fitted into what the process had
+        return math.nan
     return math.log(peaks[-1] / peaks[-2]) / math.log(lengths[-1] / lengths[-2])
 
 

@@ -19,17 +19,28 @@ def test_examples_are_true():
 
 
 @needs_linux
+@pytest.mark.slow
 def test_a_small_run_from_processes_to_picture(tmp_path, capsys):
     """Every point is measured, and told, written and drawn."""
     plot, figures = tmp_path / "plot.svg", tmp_path / "figures.json"
-    lengths = ["--lengths", "128", "256"]
+    lengths = ["--lengths", "256", "512"]
     attention.main([*lengths, "--plot", str(plot), "--json", str(figures)])
     told = capsys.readouterr().out
     assert all(way in told for way in attention.WAYS)
     found = json.loads(figures.read_text())
-    assert found["lengths"] == [128, 256]
+    assert found["lengths"] == [256, 512]
     assert [len(peaks) for peaks in found["peak_bytes"].values()] == [2, 2, 2]
     assert "definition" in plot.read_text()
+
+
+def test_points_without_memory_are_told_and_drawn(tmp_path):
+    """A process that had room enough adds nothing: no exponent, and the picture is drawn."""
+    peaks = {"definition": [0, 4 << 20], "tiles": [0, 0], "fused": [1 << 20, 2 << 20]}
+    found = {"machine": attention.facts("cpu"), "lengths": [1, 2], "peak_bytes": peaks}
+    told = [line.split()[-1] for line in attention.report(found).splitlines()[-3:]]
+    assert told == ["nan", "nan", "1.00"]
+    attention.draw(found, tmp_path / "plot.svg")
+    assert "fused" in (tmp_path / "plot.svg").read_text()
 
 
 @needs_linux

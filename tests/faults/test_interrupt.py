@@ -197,7 +197,9 @@ def test_pretokenize_goes_on_after_a_kill(tmp_path):
     """Killed with three shards finished: the next run keeps them, and its files are the same."""
     words = ("--corpus.n-train-stories", "60000", "--pretokenize.shard-tokens", "1000")
     process = start(tmp_path / "a", *words)
-    wait_for(lambda: list(tmp_path.glob("a/work/pretokenize-*/train-00002.parquet")), process)
+    wait_for(
+        lambda: list((tmp_path / "a" / "work").glob("pretokenize-*/train-00002.parquet")), process
+    )
     process.kill()
     process.communicate()
     ended = [ended_together(start(tmp_path / folder, *words))[0] for folder in ("a", "b")]
@@ -210,7 +212,7 @@ def test_pretokenize_goes_on_after_a_kill(tmp_path):
         record_of(tmp_path / "a", "pretokenize")["facts"]
         == (record_of(tmp_path / "b", "pretokenize")["facts"])
     )
-    assert not list(tmp_path.glob("a/work/*"))
+    assert not list((tmp_path / "a" / "work").glob("*"))
 
 
 def tokens_of(artifacts: Path) -> dict[str, bytes]:
