@@ -18,7 +18,6 @@ from flows.corpora.published import name_of
 from flows.disk.atomic import file_sha256
 from flows.progress.events import Notify
 from flows.stages import download, evaluate, pretokenize, pretrain, tokenizer
-from flows.stages.pretokenize import MapInOrder
 from flows.stages.product import Product
 from flows.store.key import Request
 from flows.store.lock import held_descriptors
@@ -27,6 +26,7 @@ from flows.trainer.job import Job
 from flows.trainer.numerics import Resolved
 from lmcore.errors import InputError
 from lmcore.model.config import ModelConfig
+from lmcore.tokenizer.word_counts import MapInOrder
 
 SPLITS = ("train", "valid")
 SHARED_OUT_BYTES = (

@@ -40,10 +40,10 @@ def map_shards(
     before it; then nothing more is begun, and what is at work ends first, so keep a shard to a few
     seconds.
 
-    Threads cost nothing, and share one interpreter's lock: two of them encode 1.2 times as fast as
-    one. Processes (see `processes`) have a lock each, and begin in half a second. Over 8 short
-    shards Dask and Ray took 20 to 27 s where threads took one, for each of their workers imports
-    Prefect: take those for many long shards.
+    Threads cost nothing, and share one interpreter's lock, so two gain little where numpy's calls
+    are short. Processes (see `processes`) have a lock each, and begin in half a second. Over 8
+    short shards Dask and Ray took 20 to 27 s where threads took one, for each of their workers
+    imports Prefect: take those for many long shards.
 
     Args:
       fn: what to do with one shard. For any runner but threads, a function of a module, and its

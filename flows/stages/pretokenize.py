@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -24,19 +23,10 @@ from flows.progress.events import Event, Notify
 from flows.stages.product import Product
 from lmcore.errors import InputError
 from lmcore.tokenizer.tokenizer import Tokenizer
+from lmcore.tokenizer.word_counts import MapInOrder
 
 # Text that one worker encodes at a time: enough to forget the cost of handing it over.
 BATCH_CHARACTERS = 1 << 22
-
-
-class MapInOrder(Protocol):
-    """Calls a function on items, perhaps several at once; results come in order.
-
-    Where it returns an iterator, items are read and results made as they are taken, so that no
-    more than a few are in memory.
-    """
-
-    def __call__(self, fn: Callable, items: Iterable, /) -> Iterable: ...
 
 
 @dataclass(frozen=True)

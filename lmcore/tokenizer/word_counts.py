@@ -23,6 +23,11 @@ BATCH_CHARACTERS = 1 << 18
 SHARE_CHARACTERS, LARGEST_SHARE = 1 << 22, 1 << 23  # of one worker at a time
 
 MapInOrder = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""Calls a function on items, perhaps several at once; results come in order.
+
+Where it returns an iterator, items are read and results made as they are taken, so that no more
+than a few are in memory.
+"""
 
 
 class WordCounts(NamedTuple):
