@@ -12,7 +12,7 @@ from flows.corpora.text import GZIP_MAGIC
 from flows.disk.errors import free_bytes as free_disk_bytes
 from flows.disk.units import size
 from flows.progress.terminal import clock, count
-from flows.trainer.numerics import SUSTAINED_FLOPS, Resolved
+from flows.trainer.numerics import SUSTAINED_FLOPS, Resolved, loss_chunk_tokens
 from lmcore.errors import InputError
 from lmcore.model.config import ModelConfig
 from lmcore.model.counts import ParamCounts
@@ -128,7 +128,7 @@ def plan(config: RunConfig, device: str, root: Path, keep_checkpoints: int) -> O
     asked = config.numerics.micro_batch
     execution: dict[str, Any] = {
         "n_ranks": config.numerics.processes,
-        "loss_chunk_tokens": config.numerics.loss_chunk_tokens,
+        "loss_chunk_tokens": loss_chunk_tokens(config.numerics.loss_chunk_tokens, device),
         "activation_checkpointing": config.numerics.activation_checkpointing,
     }
     budget = budget_of(

@@ -94,8 +94,14 @@ def global_norm(params: Mapping[str, Tensor]) -> Tensor:
 
 
 def _norm(tensor: Tensor) -> Tensor:
-    """The 2-norm of one tensor, accumulated in float32 at least."""
+    """The 2-norm of one tensor, accumulated in float32 at least: of rows, then of their norms.
+
+    A compiled sum adds one number after the other. Over four million of them its rounding was 1e-4
+    of the norm; over rows, and then over the rows' norms, it is 1e-6.
+    """
     dtype = torch.promote_types(tensor.dtype, torch.float32)
+    if tensor.ndim > 1:
+        tensor = torch.linalg.vector_norm(tensor, dim=-1, dtype=dtype)
     return torch.linalg.vector_norm(tensor, dtype=dtype)
 
 

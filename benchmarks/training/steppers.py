@@ -10,15 +10,16 @@ from torch import Tensor
 from benchmarks.training.batches import batches
 from benchmarks.training.module_gpt import FaithfulGPT, NanoGPT, module_params, module_stepper
 from benchmarks.training.sides import MATMUL_SIZE, Side, Work
+from flows.trainer.distributed import World
 from flows.trainer.graphed import graph_step
-from flows.trainer.numerics import Numerics, resolve
+from flows.trainer.job import Job
+from flows.trainer.loop import make_step
+from flows.trainer.numerics import Numerics, Resolved, resolve
 from flows.trainer.reproducible import pin
 from lmcore.errors import InputError
 from lmcore.model.init import init_params
 from lmcore.model.positions import model_rotary_tables
 from lmcore.params import Params, flatten, unflatten
-from lmcore.training.gradient import loss_and_gradients as by_torch_func
-from lmcore.training.lean_gradient import grad_and_value
 from lmcore.training.step import TrainState, init_state, train_step
 
 
@@ -53,13 +54,21 @@ def build(side: Side, work: Work) -> Stepper:
     return ours(side, work, feed) if side.kind == "lmcore" else theirs(side, work, feed)
 
 
+def numerics_of(side: Side, work: Work) -> Resolved:
+    """What a run would resolve these settings to."""
+    asked = Numerics(
+        device=work.device,
+        compile="on" if side.compile else "off",
+        cuda_graph="on" if side.graph else "off",
+        threads=work.threads,
+    )
+    return resolve(asked, device=work.device, total_flops=0.0, micro_batch=work.batch_size)
+
+
 def set_numerics(side: Side, work: Work) -> None:
     """Threads, and for our step the settings that our runs pin."""
     if side.kind == "lmcore" and side.pinned:
-        asked = Numerics(
-            device=work.device, compile="on" if side.compile else "off", threads=work.threads
-        )
-        pin(resolve(asked, device=work.device, total_flops=0.0, micro_batch=work.batch_size))
+        pin(numerics_of(side, work))
         return
     torch.set_num_threads(work.threads)
     if side.kind != "lmcore" and work.device == "cuda":
@@ -67,22 +76,23 @@ def set_numerics(side: Side, work: Work) -> None:
 
 
 def ours(side: Side, work: Work, feed: Iterator[tuple[Tensor, Tensor]]) -> Stepper:
-    """`train_step` as in our runs: in place, rotary tables given, compiled as a whole, recorded."""
+    """`train_step` as in our runs; or as it is read, or with another mode of the compiler."""
     model, training = work.case.model, work.training
-    lean = partial(by_torch_func, differentiate=grad_and_value)
     state = init_state(model, training, device=work.device)
-    step: Callable[..., tuple[TrainState, dict[str, Tensor]]] = partial(
-        train_step,
-        model=model,
-        training=training,
-        rotary=model_rotary_tables(model, device=work.device),
-        loss_and_gradients=by_torch_func if side.compile or side.readable else lean,
-        in_place=True,
-    )
-    if side.compile is not None:
-        step = torch.compile(step, fullgraph=False, dynamic=False, mode=side.compile)
-    if side.graph:
-        step = graph_step(step)
+    if side.readable or side.compile not in (None, "default"):
+        step: Callable[..., tuple[TrainState, dict[str, Tensor]]] = partial(
+            train_step,
+            model=model,
+            training=training,
+            rotary=model_rotary_tables(model, device=work.device),
+            in_place=True,
+        )
+        if side.compile is not None:
+            step = torch.compile(step, fullgraph=False, dynamic=False, mode=side.compile)
+        step = graph_step(step) if side.graph else step
+    else:
+        job = Job("pretrain", model, training, numerics_of(side, work))
+        step = make_step(job, World(device=torch.device(work.device)))
     graphs = side.compile == "reduce-overhead"
     static = static_tensors(state) if graphs else {}
 

@@ -10,6 +10,7 @@ from functools import partial
 
 import torch
 
+from flows.trainer.lifeline import trim_memory
 from lmcore.errors import InputError
 from lmcore.model.checkpointing import checkpointed
 from lmcore.model.transformer import transformer_block
@@ -60,6 +61,7 @@ def compile_step(step: Step, precision: str, reference: Step | None = None) -> S
             after, metrics = compiled(state, batch)
         refuse_difference(eager, metrics, TOLERANCE[precision])
         checked.append(True)
+        trim_memory()  # of the compiler and of the eager step, which does not come again
         return after, metrics
 
     return call

@@ -51,6 +51,14 @@ def give_back_freed_memory() -> None:
         return
 
 
+def trim_memory() -> None:
+    """Hand what malloc keeps and nothing uses back to the system, once."""
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        return
+
+
 def environment(threads: int, compiled: str = "") -> dict[str, str]:
     """The variables that decide bits and speed, which must be set before torch is imported.
 

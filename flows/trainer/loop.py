@@ -41,6 +41,7 @@ from lmcore.errors import InputError
 from lmcore.evaluation.tally import Tally
 from lmcore.model.checkpointing import checkpointed
 from lmcore.model.positions import model_rotary_tables
+from lmcore.optimizer.fused_adamw import fused_adamw_step
 from lmcore.params import Params, flatten, map_params, unflatten
 from lmcore.planning.peak import peak_flops
 from lmcore.training.config import n_steps
@@ -265,10 +266,12 @@ class _NoLog:
 def make_step(job: Job, world: World) -> Callable:
     """The training step of this process, its settings bound; compiled, recorded as was chosen.
 
-    Eager, gradients are taken by the lean twin, the same bits in less memory; compiled, both are
-    the same graph, unless a loss in chunks or checkpointed blocks keep it in parts.
+    Eager, the step is its lean twin, see `lmcore.training.lean_gradient`. Compiled, gradients are
+    the same graph either way, unless a loss in chunks or checkpointed blocks keep it in parts, and
+    the compiler fuses the update itself.
     """
     rows = job.training.batch_size // world.size
+    n_parts = rows // job.numerics.micro_batch
     chunk, recompute = job.numerics.loss_chunk_tokens, job.numerics.activation_checkpointing
     lean = partial(loss_and_gradients, differentiate=grad_and_value)
     gradients = partial(lean, block=checkpointed()) if recompute else lean
@@ -276,19 +279,24 @@ def make_step(job: Job, world: World) -> Callable:
         train_step,
         model=job.model,
         training=job.training,
-        n_micro_batches=rows // job.numerics.micro_batch,
+        n_micro_batches=n_parts,
         rotary=model_rotary_tables(job.model, device=world.device),
         loss_chunk_tokens=chunk,
         reduce=sum_over_ranks if world.size > 1 else None,
         loss_and_gradients=gradients,
         in_place=True,
     )
+    eager = partial(step, adamw=fused_adamw_step) if world.device.type == "cpu" else step
     if job.numerics.compile:
+        # Compared with the eager step once, in small parts: its memory would stay with the process.
+        reference = partial(eager, n_micro_batches=max(n_parts, min(rows, 8)))
         in_parts = chunk > 0 or recompute
         traced = in_compiled_blocks(lean, recompute=recompute) if in_parts else loss_and_gradients
         step = compile_step(
-            partial(step, loss_and_gradients=traced), job.training.precision, reference=step
+            partial(step, loss_and_gradients=traced), job.training.precision, reference=reference
         )
+    else:
+        step = eager
     return graph_step(step) if job.numerics.cuda_graph else step
 
 

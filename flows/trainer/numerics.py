@@ -30,6 +30,9 @@ COMPILE_PAYS_AFTER_SECONDS = {"cpu": 3600.0, "cuda": 90.0, "mps": float("inf")}
 # preset cs336); mps was not measured. Timing a matrix product of the model's shapes tells no more:
 # training went at 0.3 to 1.2 times its speed.
 SUSTAINED_FLOPS = {"cpu": 4e10, "cuda": 1e14, "mps": 2e12}
+# Logits of so many tokens at once: on a CPU as fast as all of them, in less memory, see
+# `python -m benchmarks.training`. 0 makes all of them, as the steps were that a GPU was timed with.
+LOSS_CHUNK_TOKENS = {"cpu": 512, "cuda": 0, "mps": 0}
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Numerics:
     micro_batch: int = 0
     """Sequences a forward pass on each process; 0 takes the largest split that fits in memory."""
     loss_chunk_tokens: int = 0
-    """Tokens whose logits exist at once, for large vocabularies; 0 makes all of them at once."""
+    """Tokens whose logits exist at once; 0 takes 512 on a CPU, and elsewhere all of them."""
     activation_checkpointing: bool = False
     """Keep only each block's input for the backward pass, and compute the block again there."""
     threads: int = 0
@@ -143,6 +146,11 @@ def choose_precision(device: str) -> Precision:
     return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
 
 
+def loss_chunk_tokens(asked: int, device: str) -> int:
+    """Tokens whose logits exist at once; 0 for all of a micro-batch."""
+    return asked or LOSS_CHUNK_TOKENS[device]
+
+
 def compile_pays(device: str, total_flops: float) -> bool:
     """Whether a run of ``total_flops`` is long enough, and the means there, to compile for."""
     if missing_for_compiling(device):
@@ -208,7 +216,7 @@ def resolve(numerics: Numerics, *, device: str, total_flops: float, micro_batch:
         instruction_set=instruction_set(),
         cuda_graph=graph[numerics.cuda_graph],
         accelerator=accelerator(device),
-        loss_chunk_tokens=numerics.loss_chunk_tokens,
+        loss_chunk_tokens=loss_chunk_tokens(numerics.loss_chunk_tokens, device),
         activation_checkpointing=numerics.activation_checkpointing,
     )
 
@@ -256,6 +264,7 @@ def settle(recorded: Resolved | None, now: Resolved, asked: Numerics, *, allow_d
         "cuda_graph": asked.cuda_graph == "auto",
         "micro_batch": asked.micro_batch == 0,
         "threads": asked.threads == 0,
+        "loss_chunk_tokens": asked.loss_chunk_tokens == 0,
     }
     kept = {name: getattr(recorded, name) for name, is_open in left_open.items() if is_open}
     if kept.get("threads", 0) > available_cores() or kept.get("device") not in (None, now.device):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lmcore.errors import InputError
+from lmcore.optimizer.branch import may_branch
 from lmcore.optimizer.schedule import scalar_dtype
 
 
@@ -107,7 +108,11 @@ def adamw_step(
       Loshchilov and Hutter, 2019, Decoupled weight decay regularization, algorithm 2; Kingma and
       Ba, 2015, Adam, section 2 (the order of the bias corrections).
     """
-    _check(params, grads, lr, betas, eps, weight_decay)
+    check_adamw(params, grads, lr, betas, eps, weight_decay)
+    if in_place and may_branch(apply):
+        if not apply:
+            return dict(params), state
+        apply = None
     step = state.step + (1 if apply is None else apply.to(torch.int64))
     t = (state.step + 1).to(scalar_dtype(state.step.device))
     correction = _one_minus_power(betas[0], t), _one_minus_power(betas[1], t).sqrt()
@@ -175,7 +180,7 @@ def _select(apply: Tensor, new: _Triple, old: _Triple, *, in_place: bool) -> _Tr
     return theta, m, v
 
 
-def _check(
+def check_adamw(
     params: Mapping[str, Tensor],
     grads: Mapping[str, Tensor],
     lr: float | Tensor,
@@ -183,7 +188,7 @@ def _check(
     eps: float,
     weight_decay: float | Mapping[str, float],
 ) -> None:
-    """Refuse what the equation is not defined for."""
+    """Raise unless the equation of `adamw_step` is defined for these arguments."""
     if params.keys() != grads.keys():
         names = sorted(params.keys() ^ grads.keys())
         raise ValueError(f"parameters and gradients differ in their names: {', '.join(names)}")

@@ -10,7 +10,9 @@ from lmcore.params import Params, global_norm, map_params
 _EPS = 1e-6  # the assignment's and torch.nn.utils.clip_grad_norm_'s: no division by zero
 
 
-def clip_by_global_norm(grads: Mapping[str, Tensor], max_norm: float) -> tuple[Params, Tensor]:
+def clip_by_global_norm(
+    grads: Mapping[str, Tensor], max_norm: float, *, in_place: bool = False
+) -> tuple[Params, Tensor]:
     r"""Scale all gradients together so that their joint norm is at most ``max_norm``.
 
     .. math::
@@ -24,10 +26,11 @@ def clip_by_global_norm(grads: Mapping[str, Tensor], max_norm: float) -> tuple[P
     Args:
       grads: gradients by name, any shapes, floating dtypes.
       max_norm: M, at least 0; ``math.inf`` measures and clips nothing.
+      in_place: write into the tensors of ``grads``, which the caller gives up; the same bits.
 
     Returns:
-      The scaled gradients (new tensors, same names, shapes and dtypes), and the norm before
-      clipping: a 0-d tensor, float64 where a gradient is, float32 otherwise.
+      The scaled gradients (new tensors unless ``in_place``, same names, shapes and dtypes), and the
+      norm before clipping: a 0-d tensor, float64 where a gradient is, float32 otherwise.
 
     Example:
       >>> grads, norm = clip_by_global_norm({"w": torch.tensor([3.0, 4.0])}, 1.0)
@@ -40,4 +43,5 @@ def clip_by_global_norm(grads: Mapping[str, Tensor], max_norm: float) -> tuple[P
     """
     norm = global_norm(grads)
     scale = torch.where(norm < max_norm, 1.0, max_norm / (norm + _EPS))
-    return map_params(lambda grad: grad * scale.to(grad.dtype), grads), norm
+    multiply = torch.Tensor.mul_ if in_place else torch.mul
+    return map_params(lambda grad: multiply(grad, scale.to(grad.dtype)), grads), norm

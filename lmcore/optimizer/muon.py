@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lmcore.errors import InputError
+from lmcore.optimizer.branch import may_branch
 
 # The quintic a x + b x³ + c x⁵. Its slope of 3.44 at zero lifts a small singular value quickly; it
 # does not settle at one, but keeps what it has lifted between 0.68 and 1.21, which serves as well.
@@ -111,6 +112,10 @@ def muon_step(
       Liu et al., 2025, Muon is scalable for LLM training, eq. 4 (the decay and the factor).
     """
     _check(params, grads, lr, momentum, weight_decay)
+    if in_place and may_branch(apply):
+        if not apply:
+            return dict(params), state
+        apply = None
     new_params, new_momentum = {}, {}
     for name, param in params.items():
         old = param, state.momentum[name]

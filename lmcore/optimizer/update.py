@@ -1,6 +1,7 @@
 """Which rule moves which parameter: AdamW all, or Muon the hidden matrices; matrices decay."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -66,6 +67,7 @@ def optimizer_step(
     muon_dtype: torch.dtype | None = None,
     apply: Tensor | None = None,
     in_place: bool = False,
+    adamw: Callable[..., tuple[Params, AdamWState]] = adamw_step,
 ) -> tuple[Params, OptimizerState]:
     """Move every parameter by its rule.
 
@@ -82,6 +84,7 @@ def optimizer_step(
       muon_dtype: of Muon's matrix products; None for that of the parameters.
       apply: a 0-d bool tensor; where it is False nothing changes. None applies.
       in_place: write into the tensors of ``params`` and ``state``, which the caller gives up.
+      adamw: ``adamw_step``, or its lean twin ``fused_adamw_step``.
 
     Returns:
       New parameters, in the order of ``params``, and new state.
@@ -98,10 +101,9 @@ def optimizer_step(
       tensor([0.9000])
     """
     both = {"apply": apply, "in_place": in_place}
-    adamw = {"lr": lr, "betas": betas, "eps": eps}
+    move = partial(adamw, lr=lr, betas=betas, eps=eps, **both)
     if isinstance(state, AdamWState):
-        decay = decay_by_name(params, weight_decay)
-        return adamw_step(params, grads, state, weight_decay=decay, **adamw, **both)
+        return move(params, grads, state, weight_decay=decay_by_name(params, weight_decay))
     hidden, rest = _split(params, params)
     hidden_grads, rest_grads = _split(grads, params)
     hidden, muon_state = muon_step(
@@ -115,9 +117,7 @@ def optimizer_step(
         **both,
     )
     decay = decay_by_name(rest, weight_decay)
-    rest, adamw_state = adamw_step(
-        rest, rest_grads, state.adamw, weight_decay=decay, **adamw, **both
-    )
+    rest, adamw_state = move(rest, rest_grads, state.adamw, weight_decay=decay)
     moved = {**hidden, **rest}
     return {name: moved[name] for name in params}, MuonAndAdamWState(muon_state, adamw_state)
 

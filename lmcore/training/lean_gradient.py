@@ -1,11 +1,25 @@
 """Differentiate by torch.autograd, the lean twin of `torch.func.grad_and_value`.
 
-- Gradients of detached leaves by `torch.autograd.grad`. `torch.func` keeps the graph through the
-  backward pass, so that one could differentiate again; here each activation is freed as soon as its
-  gradient is known. The same kernels run in the same order: the same bits, in less memory.
+The readable step is `train_step` with its defaults. Eager on a CPU a run takes its lean twin, which
+differs in four arguments. What each bought there, at 1M parameters and a vocabulary of 10,000:
 
-`python -m benchmarks.training --mode eager --readable` has time and memory of both, as the sides
-`lmcore` and `lmcore, torch.func`. Compiled, both trace to the same graph, and `torch.func` it is.
+- ``differentiate``: gradients of detached leaves by `torch.autograd.grad`. `torch.func` keeps the
+  graph through the backward pass, so that one could differentiate again; here each activation is
+  freed as soon as its gradient is known. The same kernels in the same order: the same bits and
+  speed, in 0.93 of the memory, and in 0.72 at 10M parameters.
+- ``loss_chunk_tokens``: logits of 512 tokens at a time, which nobody keeps: 0.6 of the memory. And
+  the softmax itself is the gradient, which spares two passes over all logits.
+- ``in_place``: clipping and update write where gradients and state are, and a branch stands for a
+  choice number by number: an update of 3.5M parameters takes 10 ms of one thread, not 24.
+- ``adamw``: PyTorch's fused kernel, one pass for nine: 2 ms. The whole step takes 400.
+
+Two more are in the readable step too, because they cost it nothing: one product for query, key and
+value, rotated and normalised together, and the norm that has a shorter gradient.
+
+Fifty steps of both are within 1e-4 of each other in every parameter
+(`tests/lmcore/training/test_lean_gradient.py`). `python -m benchmarks.training --readable` has time
+and memory of both, as the sides `lmcore` and `lmcore, torch.func`. Compiled, gradients are the same
+graph either way, and the compiler fuses the update.
 """
 
 from collections.abc import Callable

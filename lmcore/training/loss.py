@@ -176,18 +176,25 @@ class _ChunkedNats(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         dtype = _loss_dtype(hidden)
         head = weight.to(hidden.dtype)
+        counted = (targets != ignore_index).unsqueeze(-1)
+        column = targets.unsqueeze(-1).where(counted, 0)
+        # A row that is not scored reads zeros: then it adds nothing to the head's gradient, even
+        # where it was NaN, and no mask has to pass over the logits.
+        read = hidden.masked_fill(~counted, 0.0)
         nats = torch.zeros((), dtype=dtype, device=hidden.device)
         d_hidden = torch.empty_like(hidden)
         d_weight = torch.zeros(weight.shape, dtype=dtype, device=weight.device)
         for start in range(0, len(targets), chunk_tokens):
             rows = slice(start, start + chunk_tokens)
-            chunk_nats, d_logits = _nats_and_gradient(
-                (hidden[rows] @ head.T).to(dtype), targets[rows], ignore_index
-            )
-            nats += chunk_nats
+            chosen, d_logits = _nats_and_gradient((read[rows] @ head.T).to(dtype), column[rows])
+            nats += chosen.where(counted[rows], 0.0).sum()
             d_logits = d_logits.to(hidden.dtype)
-            d_hidden[rows] = d_logits @ head
-            d_weight += d_logits.T @ hidden[rows]
+            torch.mm(d_logits, head, out=d_hidden[rows])
+            if d_logits.dtype == dtype:
+                d_weight.addmm_(d_logits.T, read[rows])
+            else:
+                d_weight += d_logits.T @ read[rows]
+        d_hidden.masked_fill_(~counted, 0.0)
         return nats, d_hidden, d_weight
 
     @staticmethod
@@ -206,22 +213,25 @@ class _ChunkedNats(torch.autograd.Function):
         return scaled_hidden, (d_weight * scale).to(ctx.weight_dtype), None, None, None
 
 
-def _nats_and_gradient(logits: Tensor, targets: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Sum of nats of these rows, and its gradient in the logits, written over the logits."""
-    counted = (targets != ignore_index).unsqueeze(-1)
-    column = targets.unsqueeze(-1).where(counted, 0)
-    shifted = logits.sub_(logits.amax(dim=-1, keepdim=True))
-    chosen = shifted.gather(-1, column)
-    exponentials = shifted.exp_()
-    total = exponentials.sum(dim=-1, keepdim=True)
-    nats = torch.where(counted, total.log() - chosen, 0.0).sum()
-    # softmax − one-hot, and zero for rows that are not scored, even where their logits are NaN
-    gradient = exponentials.div_(total)
+_ROUNDED = 1e-30  # near the least normal number of float32; nats of 69 and more
+
+
+def _nats_and_gradient(logits: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+    """Nats of these rows, ``[n, 1]``, and the gradient of their sum: softmax minus one-hot.
+
+    As few passes over the vocabulary as there are: the softmax is the gradient, and -log of the
+    target's entry the nats, unless that entry is so small that float32 rounds it.
+    """
+    gradient = torch.softmax(logits, dim=-1)
+    chosen = gradient.gather(-1, column)
+    nats = -chosen.log()
+    if chosen.device.type != "cpu" or bool((chosen < _ROUNDED).any()):
+        nats = torch.logsumexp(logits, dim=-1, keepdim=True) - logits.gather(-1, column)
     # By flat places: in two dimensions a GPU's deterministic kernel makes the host wait.
     rows = torch.arange(len(column), device=column.device) * gradient.shape[-1]
     places = rows + column.squeeze(-1)
     gradient.view(-1).scatter_add_(0, places, gradient.new_full((len(places),), -1.0))
-    return nats, gradient.masked_fill_(~counted, 0.0)
+    return nats, gradient
 
 
 def _loss_dtype(x: Tensor) -> torch.dtype:

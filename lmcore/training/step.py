@@ -1,6 +1,7 @@
 """The training step: (state, batch) -> (state, metrics)."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from lmcore.model.config import ModelConfig
 from lmcore.model.init import init_params
 from lmcore.model.positions import RotaryTables
+from lmcore.optimizer.adamw import AdamWState, adamw_step
 from lmcore.optimizer.clip import clip_by_global_norm
 from lmcore.optimizer.schedule import cosine_schedule
 from lmcore.optimizer.update import OptimizerState, optimizer_init, optimizer_step
@@ -82,6 +84,7 @@ def train_step(
     reduce: Reduce | None = None,
     rotary: RotaryTables | None = None,
     loss_and_gradients: LossAndGradients = gradient.loss_and_gradients,
+    adamw: Callable[..., tuple[Params, AdamWState]] = adamw_step,
     in_place: bool = False,
 ) -> tuple[TrainState, dict[str, Tensor]]:
     r"""Make one step of training: differentiate, clip, update; or skip, where that cannot be done.
@@ -93,8 +96,8 @@ def train_step(
 
     A loss or a gradient that is not finite leaves parameters and moments as they were, bit for bit;
     the step still counts, so that the next batch is another one. Nothing here branches on the value
-    of a tensor: compiled as it is, it compiles once for all steps of equal shapes, and it never
-    waits for the device.
+    of a tensor, unless it is in place on a CPU, and not being compiled: so it compiles once for all
+    steps of equal shapes, and it never waits for the device.
 
     Args:
       state: from ``init_state`` or the step before.
@@ -109,8 +112,10 @@ def train_step(
         given, and needed when this function is compiled.
       loss_and_gradients: how the loss is differentiated. ``functools.partial`` of the default takes
         a compiled ``block``; a twin must give the same values.
-      in_place: let the optimizer write into the tensors of ``state``, which the caller gives up.
-        The same bits; half the memory for parameters and moments.
+      adamw: how AdamW moves what it moves; ``fused_adamw_step`` is its lean twin.
+      in_place: let clipping and the optimizer write into the gradients and the tensors of
+        ``state``, which the caller gives up. The same bits; half the memory for parameters and
+        moments.
 
     Returns:
       The state after the step, and what happened, as 0-d tensors that nobody has waited for:
@@ -144,7 +149,8 @@ def train_step(
         reduce=reduce,
         rotary=rotary,
     )
-    grads, grad_norm = clip_by_global_norm(grads, training.max_grad_norm or math.inf)
+    max_norm = training.max_grad_norm or math.inf
+    grads, grad_norm = clip_by_global_norm(grads, max_norm, in_place=in_place)
     finite = torch.isfinite(loss) & torch.isfinite(grad_norm)
     lr = learning_rate(state.step, training, model.context_length)
     params, optimizer = optimizer_step(
@@ -160,6 +166,7 @@ def train_step(
         muon_dtype=torch.bfloat16 if training.precision == "bfloat16" else None,
         apply=finite,
         in_place=in_place,
+        adamw=adamw,
     )
     scaled = training.precision == "float16"
     recovery = after_step(state.recovery, finite, loss, scaled=scaled)

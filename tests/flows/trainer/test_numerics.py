@@ -49,7 +49,7 @@ def test_new_run_takes_what_is_chosen_now() -> None:
 def test_every_difference_is_followed_or_refused(name: str) -> None:
     """A recorded value that was left open is followed; anything else that differs is refused."""
     recorded = replace(NOW, **{name: OTHER[name]})
-    if name in ("compile", "micro_batch", "threads", "cuda_graph"):
+    if name in ("compile", "micro_batch", "threads", "cuda_graph", "loss_chunk_tokens"):
         asked = Numerics(cuda_graph="auto")
         assert settle(recorded, NOW, asked, allow_drift=False) == (recorded, [])
         return
@@ -91,7 +91,7 @@ def test_resolve_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numerics, "compiler", lambda: "/usr/bin/c++")
     found = resolve(Numerics(processes=2), device="cpu", total_flops=1e9, micro_batch=8)
     assert (found.threads, found.micro_batch, found.compile, found.processes) == (2, 8, False, 2)
-    assert (found.loss_chunk_tokens, found.activation_checkpointing) == (0, False)
+    assert (found.loss_chunk_tokens, found.activation_checkpointing) == (512, False)
     said = Numerics(
         threads=3,
         micro_batch=2,

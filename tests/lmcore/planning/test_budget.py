@@ -129,6 +129,7 @@ from pathlib import Path
 from flows.trainer.lifeline import give_back_freed_memory
 from lmcore.model.checkpointing import checkpointed
 from lmcore.model.config import ModelConfig
+from lmcore.optimizer.fused_adamw import fused_adamw_step
 from lmcore.training.config import TrainingConfig
 from lmcore.training.gradient import loss_and_gradients
 from lmcore.training.lean_gradient import grad_and_value
@@ -145,7 +146,8 @@ def peak_bytes(model, training):
     state = init_state(model, training)
     for _ in range(2):
         state, _ = train_step(state, (ids, ids), model=model, training=training, in_place=True,
-                              n_micro_batches=training.batch_size // micro, loss_and_gradients=lean)
+                              n_micro_batches=training.batch_size // micro, loss_and_gradients=lean,
+                              loss_chunk_tokens=512, adamw=fused_adamw_step)
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
@@ -171,7 +173,11 @@ def test_memory_is_near_the_measured_peak(case):
     model = replace(MODEL, d_model=256, n_layers=layers)
     training = replace(TRAINING, batch_size=batch)
     expected = memory_bytes(
-        model, training, micro_batch=micro, activation_checkpointing=bool(recompute)
+        model,
+        training,
+        micro_batch=micro,
+        loss_chunk_tokens=512,
+        activation_checkpointing=bool(recompute),
     ).total
-    # Over twelve models the largest difference was 12%.
+    # Over eleven models from the presets the whole process was within 11%.
     assert expected - PROCESS_BYTES == pytest.approx(int(found.stdout), rel=0.15)
