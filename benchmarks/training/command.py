@@ -49,6 +49,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     add("--against", type=names("faithful", "nanogpt"), default=["faithful", "nanogpt"])
     add("--free", action="store_true", help="also time our step without deterministic kernels")
     add("--cuda-graph", dest="graph", action="store_true", help="also time it as a CUDA graph")
+    add("--plain", action="store_true", help="also time the modules in a plain script")
     add("--readable", action="store_true", help="also time it, eager, with torch.func's gradients")
     add(
         "--compile-mode",
@@ -125,6 +126,7 @@ def compare(work: Work, mode: Mode, peak: Peak, asked: argparse.Namespace) -> di
         free=asked.free,
         graph=asked.graph,
         readable=asked.readable,
+        plain=asked.plain,
     )
     measured = in_turns(sides, work, say, together=asked.together)
     found = rows(measured, work, peak.matmul, peak.vendor)

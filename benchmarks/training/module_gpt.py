@@ -202,12 +202,16 @@ class NanoGPT(nn.Module):
                 layers = 2 * config.n_layers if name.endswith("proj.weight") else 1
                 nn.init.normal_(param, std=0.02 / math.sqrt(max(layers, 1)))
 
-    def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
-        """The mean loss in nats a token; both arguments are ``[B, S]``."""
+    def logits(self, ids: Tensor) -> Tensor:
+        """Of the next token at every place, ``[B, S, V]``."""
         x = self.wte(ids) + self.wpe(torch.arange(ids.shape[1], device=ids.device))
         for block in self.blocks:
             x = block(x, None)
-        logits = self.head(self.ln_f(x))  # [B, S, V]
+        return self.head(self.ln_f(x))
+
+    def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss in nats a token; both arguments are ``[B, S]``."""
+        logits = self.logits(ids)
         return F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.reshape(-1))
 
 

@@ -54,7 +54,7 @@ class Measuring:
                     json.dumps(to_json(self.measured.side, self.work)),
                 ],
                 cwd=ROOT,
-                env=child_environment(self.work.threads, cache),
+                env=child_environment(self.measured.side, self.work.threads, cache),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self.words,
@@ -101,8 +101,10 @@ class Measuring:
             self.measured.reserved_bytes = answer["reserved_bytes"]
 
 
-def child_environment(threads: int, cache: str) -> dict[str, str]:
-    """What our training processes get, and an empty cache for compiled kernels."""
+def child_environment(side: Side, threads: int, cache: str) -> dict[str, str]:
+    """What our training processes get, or its user's for a plain script; and an empty cache."""
+    if side.plain:
+        return dict(os.environ) | {"TORCHINDUCTOR_CACHE_DIR": cache}
     kept = {name: value for name, value in os.environ.items() if name not in CLEARED}
     return kept | environment(threads, compiled=cache)
 

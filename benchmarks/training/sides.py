@@ -32,6 +32,8 @@ class Side:
     """Our step replayed as one CUDA graph, as with --numerics.cuda-graph."""
     readable: bool = False
     """Our step as it is read: eager with torch.func's gradients, the oracle of the lean twin."""
+    plain: bool = False
+    """A module in a plain script, with its user's environment and malloc's own habits."""
 
     @property
     def name(self) -> str:
@@ -40,7 +42,8 @@ class Side:
         graph = "graph" if self.graph else ""
         free = "free" if self.kind == "lmcore" and not self.pinned else ""
         readable = "torch.func" if self.readable else ""
-        return ", ".join(word for word in (self.kind, readable, mode, graph, free) if word)
+        plain = "plain" if self.plain else ""
+        return ", ".join(word for word in (self.kind, readable, plain, mode, graph, free) if word)
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ def sides_of(
     free: bool,
     graph: bool,
     readable: bool = False,
+    plain: bool = False,
 ) -> list[Side]:
     """Ours first, then the modules.
 
@@ -109,6 +113,7 @@ def sides_of(
       free: ours also without determinism.
       graph: ours also as a CUDA graph, unless the compile mode makes one itself.
       readable: ours also with torch.func's gradients, where the mode is eager.
+      plain: the modules also without our environment and allocator.
 
     Example:
       >>> sides = sides_of("compiled", ("faithful",), ("default",), free=True, graph=False)
@@ -125,7 +130,8 @@ def sides_of(
     if readable and mode == "eager":
         ours.append(Side("lmcore", readable=True))
     theirs: CompileMode | None = "default" if mode == "compiled" else None
-    return ours + [Side(kind, compile=theirs, pinned=False) for kind in against]
+    modules = [Side(kind, compile=theirs, pinned=False) for kind in against]
+    return ours + modules + [replace(side, plain=True) for side in modules if plain]
 
 
 def model_of(kind: Kind, model: ModelConfig) -> ModelConfig:

@@ -18,10 +18,11 @@ from lmcore.errors import InputError
 
 def main() -> None:
     die_with_parent()
-    keep_freed_memory()
+    side, work = from_json(json.loads(sys.argv[1]))
+    if not side.plain:
+        keep_freed_memory()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    side, work = from_json(json.loads(sys.argv[1]))
     stepper, ready = prepare(side, work)
     print(json.dumps(ready), file=answers)
     for line in sys.stdin:

@@ -173,8 +173,8 @@ def multi_head_attention(
             f"d_model is {x.shape[-1]}: it must be a multiple of n_heads ({n_heads}); change "
             "--model.d-model or --model.n-heads"
         )
-    # One product for the three matrices: 0.85 of the time of three (d_model 128, one core); norm and
-    # rotation work on queries and keys together, as on twice the heads.
+    # One product for the three matrices: 0.85 of the time of three (d_model 128, one core);
+    # norm and rotation work on queries and keys together, as on twice the heads.
     qkv = linear(x, torch.cat((q_proj, k_proj, v_proj)))
     qkv = rearrange(qkv, "... s (n k) -> ... s n k", n=3 * n_heads)
     qk, v = qkv.split((2 * n_heads, n_heads), dim=-2)

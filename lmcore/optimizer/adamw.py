@@ -55,7 +55,7 @@ def adamw_step(
     params: Mapping[str, Tensor],
     grads: Mapping[str, Tensor],
     state: AdamWState,
-    lr: float | Tensor = 1e-3,
+    lr: float | Tensor | Mapping[str, float | Tensor] = 1e-3,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float | Mapping[str, float] = 0.01,
@@ -80,7 +80,8 @@ def adamw_step(
       params: :math:`\theta` by name, any shapes, floating dtypes.
       grads: g by the same names, of the same shapes.
       state: from ``adamw_init`` or the step before.
-      lr: :math:`\alpha`, at least 0; a 0-d tensor does not make a compiled step compile again.
+      lr: :math:`\alpha`, at least 0: one for all, or by name, with every name. A 0-d tensor does
+        not make a compiled step compile again.
       betas: :math:`(\beta_1, \beta_2)`, each in [0, 1).
       eps: :math:`\epsilon`, at least 0.
       weight_decay: :math:`\lambda`, at least 0: one for all, or by name, where a name left out
@@ -119,9 +120,10 @@ def adamw_step(
     new_params, exp_avg, exp_avg_sq = {}, {}, {}
     for name, param in params.items():
         decay = weight_decay.get(name, 0.0) if isinstance(weight_decay, Mapping) else weight_decay
+        rate = lr[name] if isinstance(lr, Mapping) else lr
         old = param, state.exp_avg[name], state.exp_avg_sq[name]
         out = old if in_place and apply is None else (None, None, None)
-        new = _adamw_tensor(*old, grads[name], lr, betas, eps, decay, correction, out)
+        new = _adamw_tensor(*old, grads[name], rate, betas, eps, decay, correction, out)
         if apply is not None:
             new = _select(apply, new, old, in_place=in_place)
         new_params[name], exp_avg[name], exp_avg_sq[name] = new
@@ -183,7 +185,7 @@ def _select(apply: Tensor, new: _Triple, old: _Triple, *, in_place: bool) -> _Tr
 def check_adamw(
     params: Mapping[str, Tensor],
     grads: Mapping[str, Tensor],
-    lr: float | Tensor,
+    lr: float | Tensor | Mapping[str, float | Tensor],
     betas: tuple[float, float],
     eps: float,
     weight_decay: float | Mapping[str, float],
@@ -196,7 +198,11 @@ def check_adamw(
     if isinstance(weight_decay, Mapping) and not decays.keys() <= params.keys():
         names = sorted(decays.keys() - params.keys())
         raise ValueError(f"weight_decay names what is not a parameter: {', '.join(names)}")
-    if not isinstance(lr, Tensor) and not lr >= 0:
+    rates = lr if isinstance(lr, Mapping) else dict.fromkeys(params, lr)
+    if rates.keys() != params.keys():
+        names = sorted(rates.keys() ^ params.keys())
+        raise ValueError(f"lr and parameters differ in their names: {', '.join(names)}")
+    if not all(isinstance(rate, Tensor) or rate >= 0 for rate in rates.values()):
         raise InputError(f"lr is {lr}: it must be at least 0")
     if not all(0 <= beta < 1 for beta in betas):
         raise InputError(f"betas are {betas}: both must be at least 0 and below 1")

@@ -2,7 +2,7 @@
 
 One pass over a parameter, its gradient and its moments, where the equation written out passes over
 them nine times. The kernel contracts products and sums, so the last bits differ; the tests bound by
-how much.
+how much. For the CPU, where it costs nothing to read the learning rate.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ def fused_adamw_step(
     params: Mapping[str, Tensor],
     grads: Mapping[str, Tensor],
     state: AdamWState,
-    lr: float | Tensor = 1e-3,
+    lr: float | Tensor | Mapping[str, float | Tensor] = 1e-3,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float | Mapping[str, float] = 0.01,
@@ -31,7 +31,7 @@ def fused_adamw_step(
       params: by name; written into.
       grads: by the same names.
       state: written into, but for its ``step``.
-      lr: at least 0.
+      lr: at least 0, one for all, or by name.
       betas: each in [0, 1).
       eps: at least 0.
       weight_decay: one for all, or by name.
@@ -60,8 +60,7 @@ def fused_adamw_step(
     check_adamw(params, grads, lr, betas, eps, weight_decay)
     t = (state.step + 1).to(torch.float32)
     refused = None if apply is None else (~apply).to(torch.float32)
-    rate = lr.to(torch.float32) if isinstance(lr, Tensor) and lr.device.type != "cpu" else float(lr)
-    for decay, names in by_decay(params, weight_decay).items():
+    for rate, decay, names in groups(params, lr, weight_decay):
         torch._fused_adamw_(  # pyright: ignore[reportPrivateImportUsage]
             [params[name] for name in names],
             [grads[name] for name in names],
@@ -69,7 +68,7 @@ def fused_adamw_step(
             [state.exp_avg_sq[name] for name in names],
             [],
             [t] * len(names),
-            lr=rate,  # pyright: ignore[reportArgumentType]
+            lr=float(rate),
             beta1=betas[0],
             beta2=betas[1],
             weight_decay=decay,
@@ -82,17 +81,20 @@ def fused_adamw_step(
     return dict(params), AdamWState(step, state.exp_avg, state.exp_avg_sq)
 
 
-def by_decay(
-    params: Mapping[str, Tensor], weight_decay: float | Mapping[str, float]
-) -> dict[float, list[str]]:
-    """Group the names by their decay: one call of the kernel for each.
+def groups(
+    params: Mapping[str, Tensor],
+    lr: float | Tensor | Mapping[str, float | Tensor],
+    weight_decay: float | Mapping[str, float],
+) -> list[tuple[float, float, list[str]]]:
+    """Learning rate, decay, and the names that share both: one call of the kernel for each.
 
     Example:
-      >>> by_decay({"w": torch.ones(1), "g": torch.ones(1)}, {"w": 0.1})
-      {0.1: ['w'], 0.0: ['g']}
+      >>> groups({"w": torch.ones(1), "g": torch.ones(1)}, 0.5, {"w": 0.1})
+      [(0.5, 0.1, ['w']), (0.5, 0.0, ['g'])]
     """
-    groups: dict[float, list[str]] = {}
+    found: dict[tuple[float, float], list[str]] = {}
     for name in params:
+        rate = float(lr[name] if isinstance(lr, Mapping) else lr)
         decay = weight_decay.get(name, 0.0) if isinstance(weight_decay, Mapping) else weight_decay
-        groups.setdefault(decay, []).append(name)
-    return groups
+        found.setdefault((rate, decay), []).append(name)
+    return [(*shared, names) for shared, names in found.items()]

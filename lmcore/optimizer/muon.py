@@ -116,15 +116,48 @@ def muon_step(
         if not apply:
             return dict(params), state
         apply = None
+    write = in_place and apply is None
+    # b ← μ b + (1 − μ) g
+    velocities = {
+        name: torch.lerp(b, grads[name], 1 - momentum, out=b if write else None)
+        for name, b in state.momentum.items()
+    }
+    # O = orthogonal(μ b + (1 − μ) g)
+    directions = _orthogonalise_all(
+        {name: torch.lerp(grads[name], b, momentum) for name, b in velocities.items()},
+        compute_dtype,
+    )
     new_params, new_momentum = {}, {}
     for name, param in params.items():
-        old = param, state.momentum[name]
-        out = old if in_place and apply is None else (None, None)
-        new = _muon_tensor(*old, grads[name], lr, momentum, weight_decay, compute_dtype, out)
+        # α · 0.2 √max(M, N) · O; a 0-d float64 α does not promote a matrix
+        change = directions[name].to(param.dtype) * (lr * (_RMS * max(param.shape) ** 0.5))
+        # θ ← (1 − α λ) θ − change
+        theta = torch.mul(param, 1 - lr * weight_decay, out=param if write else None).sub_(change)
+        new = theta, velocities[name]
         if apply is not None:
-            new = _select(apply, new, old, in_place=in_place)
+            new = _select(apply, new, (param, state.momentum[name]), in_place=in_place)
         new_params[name], new_momentum[name] = new
     return new_params, MuonState(new_momentum)
+
+
+def _orthogonalise_all(
+    matrices: Mapping[str, Tensor], compute_dtype: torch.dtype | None
+) -> dict[str, Tensor]:
+    """Make every matrix orthogonal, those of one shape together, and tall ones lying on their side.
+
+    Fifteen products for each matrix of a small model are too short for two threads to share: on a
+    CPU, Muon added 45 ms to a step of three layers of 128, and so it adds 14.
+    """
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for name, matrix in matrices.items():
+        groups.setdefault((min(matrix.shape), max(matrix.shape)), []).append(name)
+    found: dict[str, Tensor] = {}
+    for names in groups.values():
+        tall = {name: matrices[name].shape[0] > matrices[name].shape[1] for name in names}
+        flat = [matrices[name].mT if tall[name] else matrices[name] for name in names]
+        for name, done in zip(names, orthogonalise(torch.stack(flat), compute_dtype), strict=True):
+            found[name] = done.mT if tall[name] else done
+    return found
 
 
 def orthogonalise(matrix: Tensor, compute_dtype: torch.dtype | None = None) -> Tensor:
@@ -140,12 +173,12 @@ def orthogonalise(matrix: Tensor, compute_dtype: torch.dtype | None = None) -> T
     stays zero. Only matrix products are needed, no decomposition and no branch.
 
     Args:
-      matrix: G, ``[M, N]``, any floating dtype.
+      matrix: G, ``[M, N]``, or several of one shape, ``[n, M, N]``; any floating dtype.
       compute_dtype: of the products: bfloat16 is enough for training. None takes the dtype of
         ``matrix``, float32 at least. The norm is taken in float32 at least.
 
     Returns:
-      ``[M, N]``, in the dtype of the products.
+      The shape of ``matrix``, in the dtype of the products.
 
     Example:
       >>> orthogonalise(torch.tensor([[0.0, 0.3], [0.3, 0.0]])).abs().amax() < 1.21
@@ -157,38 +190,19 @@ def orthogonalise(matrix: Tensor, compute_dtype: torch.dtype | None = None) -> T
     """
     a, b, c = COEFFICIENTS
     wide = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
-    x = wide / torch.linalg.vector_norm(wide).clamp(min=_LEAST_NORM)
+    norm = torch.linalg.matrix_norm(wide, keepdim=True).clamp(min=_LEAST_NORM)
+    x = wide / norm
     x = x if compute_dtype is None else x.to(compute_dtype)
-    tall = x.shape[0] > x.shape[1]
+    x = x.reshape(-1, *x.shape[-2:])
+    tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x  # the product with itself is the smaller of the two possible
     for _ in range(N_ITERATIONS):
         square = x @ x.mT
-        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
-    return x.mT if tall else x
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).reshape(matrix.shape)
 
 
 _Pair = tuple[Tensor, Tensor]
-
-
-def _muon_tensor(
-    param: Tensor,
-    velocity: Tensor,
-    grad: Tensor,
-    lr: float | Tensor,
-    momentum: float,
-    decay: float,
-    compute_dtype: torch.dtype | None,
-    out: _Pair | tuple[None, None],
-) -> _Pair:
-    """Update one matrix; ``out`` says where the results go (None: into new tensors)."""
-    # b ← μ b + (1 − μ) g
-    new_velocity = torch.lerp(velocity, grad, 1 - momentum, out=out[1])
-    # O = orthogonal(μ b + (1 − μ) g)
-    direction = orthogonalise(torch.lerp(grad, new_velocity, momentum), compute_dtype)
-    # α · 0.2 √max(M, N) · O; a 0-d float64 α does not promote a matrix
-    change = direction.to(param.dtype) * (lr * (_RMS * max(param.shape) ** 0.5))
-    # θ ← (1 − α λ) θ − change
-    return torch.mul(param, 1 - lr * decay, out=out[0]).sub_(change), new_velocity
 
 
 def _select(apply: Tensor, new: _Pair, old: _Pair, *, in_place: bool) -> _Pair:

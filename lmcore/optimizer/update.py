@@ -1,7 +1,6 @@
 """Which rule moves which parameter: AdamW all, or Muon the hidden matrices; matrices decay."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -25,6 +24,7 @@ class MuonAndAdamWState(NamedTuple):
     adamw: AdamWState
 
 
+EMBEDDINGS = "token_embeddings.weight"
 OptimizerState = AdamWState | MuonAndAdamWState
 
 
@@ -65,6 +65,7 @@ def optimizer_step(
     muon_lr: float | Tensor,
     muon_momentum: float,
     muon_dtype: torch.dtype | None = None,
+    embedding_lr_ratio: float = 1.0,
     apply: Tensor | None = None,
     in_place: bool = False,
     adamw: Callable[..., tuple[Params, AdamWState]] = adamw_step,
@@ -82,6 +83,8 @@ def optimizer_step(
       muon_lr: Muon's learning rate.
       muon_momentum: Muon's.
       muon_dtype: of Muon's matrix products; None for that of the parameters.
+      embedding_lr_ratio: learning rate of the token embeddings, as a multiple of ``lr``; their
+        decay in a step stays what it would be at ``lr``.
       apply: a 0-d bool tensor; where it is False nothing changes. None applies.
       in_place: write into the tensors of ``params`` and ``state``, which the caller gives up.
       adamw: ``adamw_step``, or its lean twin ``fused_adamw_step``.
@@ -101,9 +104,18 @@ def optimizer_step(
       tensor([0.9000])
     """
     both = {"apply": apply, "in_place": in_place}
-    move = partial(adamw, lr=lr, betas=betas, eps=eps, **both)
+
+    def move(params: Params, grads: Params, state: AdamWState) -> tuple[Params, AdamWState]:
+        rates, decay = lr, decay_by_name(params, weight_decay)
+        if embedding_lr_ratio != 1 and EMBEDDINGS in params:
+            rates = dict.fromkeys(params, lr) | {EMBEDDINGS: lr * embedding_lr_ratio}
+            decay |= {EMBEDDINGS: weight_decay / embedding_lr_ratio}
+        return adamw(
+            params, grads, state, lr=rates, betas=betas, eps=eps, weight_decay=decay, **both
+        )
+
     if isinstance(state, AdamWState):
-        return move(params, grads, state, weight_decay=decay_by_name(params, weight_decay))
+        return move(dict(params), dict(grads), state)
     hidden, rest = _split(params, params)
     hidden_grads, rest_grads = _split(grads, params)
     hidden, muon_state = muon_step(
@@ -116,8 +128,7 @@ def optimizer_step(
         compute_dtype=muon_dtype,
         **both,
     )
-    decay = decay_by_name(rest, weight_decay)
-    rest, adamw_state = move(rest, rest_grads, state.adamw, weight_decay=decay)
+    rest, adamw_state = move(rest, rest_grads, state.adamw)
     moved = {**hidden, **rest}
     return {name: moved[name] for name in params}, MuonAndAdamWState(muon_state, adamw_state)
 

@@ -163,6 +163,7 @@ def train_step(
         weight_decay=training.weight_decay,
         muon_lr=lr * (training.muon_max_lr / training.max_lr),
         muon_momentum=training.muon_momentum,
+        embedding_lr_ratio=training.embedding_lr_ratio,
         muon_dtype=torch.bfloat16 if training.precision == "bfloat16" else None,
         apply=finite,
         in_place=in_place,

@@ -132,6 +132,25 @@ def test_a_refused_step_changes_no_bit(in_place):
     assert state.step.item() == 1
 
 
+def test_rates_by_name():
+    """Each parameter moves by its own rate; a name too few or too many is refused."""
+    params, grads = draw(0), draw(1)
+    rates = {"matrix": 0.1, "gain": torch.tensor(0.2), "scalar": 0.0}
+    found, _ = adamw_step(params, grads, adamw_init(params), rates)
+    for name, rate in rates.items():
+        expected, _ = adamw_step(params, grads, adamw_init(params), rate)
+        assert torch.equal(found[name], expected[name])
+    with pytest.raises(ValueError, match="lr and parameters differ in their names: scalar"):
+        adamw_step(params, grads, adamw_init(params), part_of(rates, 2))
+    with pytest.raises(InputError, match=r"lr is .* it must be at least 0"):
+        adamw_step(params, grads, adamw_init(params), {**rates, "scalar": -1.0})
+
+
+def part_of(values: dict, n: int) -> dict:
+    """The first n entries."""
+    return dict(list(values.items())[:n])
+
+
 def test_decay_acts_on_matrices_alone():
     """With zero gradients only what has two axes or more shrinks, by exactly lr times the decay."""
     params = draw(0)

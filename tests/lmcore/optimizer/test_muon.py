@@ -233,3 +233,29 @@ def test_compiles_once_for_all_steps():
         )
     assert counter.frame_count == 1
     assert_equal(params, eager)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3), (4, 4)])
+def test_several_matrices_at_once_are_each_made_orthogonal(shape):
+    """A stack gives what its matrices give one by one: the norm is each one's own."""
+    generator = torch.Generator().manual_seed(0)
+    scales = torch.tensor([1e-3, 1.0, 1e3], dtype=torch.float64)
+    stack = torch.randn(3, *shape, generator=generator, dtype=torch.float64) * scales[:, None, None]
+    found = orthogonalise(stack)
+    for one, matrix in zip(found, stack, strict=True):
+        torch.testing.assert_close(one, orthogonalise(matrix), rtol=1e-12, atol=1e-12)
+
+
+def test_a_matrix_moves_as_if_it_were_alone():
+    """Others of its shape, upright or lying, change nothing but the last bits."""
+    shapes = {"a": (3, 5), "b": (5, 3), "c": (5, 3), "d": (4, 4)}
+    generator = torch.Generator().manual_seed(0)
+    params, grads = (
+        {n: torch.randn(s, generator=generator, dtype=torch.float64) for n, s in shapes.items()}
+        for _ in range(2)
+    )
+    together, _ = muon_step(params, grads, muon_init(params), 0.1)
+    for name in shapes:
+        one = {name: params[name]}
+        alone, _ = muon_step(one, {name: grads[name]}, muon_init(one), 0.1)
+        torch.testing.assert_close(together[name], alone[name], rtol=1e-12, atol=1e-12)

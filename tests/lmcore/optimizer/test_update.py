@@ -8,6 +8,7 @@ import torch
 from lmcore.model.config import ModelConfig
 from lmcore.model.init import init_params
 from lmcore.optimizer.adamw import AdamWState, adamw_init, adamw_step
+from lmcore.optimizer.fused_adamw import fused_adamw_step
 from lmcore.optimizer.muon import muon_init, muon_step
 from lmcore.optimizer.update import (
     MuonAndAdamWState,
@@ -94,3 +95,32 @@ def test_every_parameter_moves(optimizer):
     """No rule leaves a parameter behind."""
     params, _ = after(optimizer, steps=1)
     assert not any(torch.equal(params[name], PARAMS[name]) for name in PARAMS)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("adamw", [adamw_step, fused_adamw_step])
+def test_embeddings_have_a_learning_rate_of_their_own(optimizer, adamw):
+    """They move five times as far as alone at the rate of the rest, and decay as far; others stay.
+
+    In the first step of Adam an entry moves by the rate, whatever its gradient.
+    """
+    options = {name: value for name, value in OPTIONS.items() if name != "weight_decay"}
+    moved = {}
+    for ratio, decay in ((1.0, 0.0), (5.0, 0.0), (1.0, 0.5), (5.0, 0.5)):
+        params = {name: param.clone() for name, param in PARAMS.items()}
+        found, _ = optimizer_step(
+            params,
+            gradients(0),
+            optimizer_init(params, optimizer),
+            **options,
+            weight_decay=decay,
+            embedding_lr_ratio=ratio,
+            adamw=adamw,
+            in_place=True,
+        )
+        moved[ratio, decay] = {name: found[name] - PARAMS[name] for name in PARAMS}
+    for name in PARAMS:
+        times = 5.0 if name == "token_embeddings.weight" else 1.0
+        torch.testing.assert_close(moved[5.0, 0.0][name], times * moved[1.0, 0.0][name])
+        decayed = [moved[ratio, 0.5][name] - moved[ratio, 0.0][name] for ratio in (1.0, 5.0)]
+        torch.testing.assert_close(*decayed, rtol=1e-4, atol=1e-6)

@@ -20,6 +20,7 @@ BAD = {
     "eps": 0.0,
     "weight_decay": -1.0,
     "optimizer": "sgd",
+    "embedding_lr_ratio": 0.0,
     "muon_max_lr": 0.0,
     "muon_momentum": 1.0,
     "max_grad_norm": -1.0,

@@ -1,0 +1,1 @@
+"""How soon a good model is there: ours against a recipe, see `command`."""

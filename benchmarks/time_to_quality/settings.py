@@ -1,0 +1,89 @@
+"""Our settings on each corpus, and what was tried beside them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from benchmarks.time_to_quality.sides import Side
+from lmcore.model.config import ModelConfig
+from lmcore.training.config import TrainingConfig
+
+_STORIES = Side(
+    "lmcore",
+    "lmcore",
+    vocab_size=2_048,
+    model=ModelConfig(
+        vocab_size=2_048,
+        context_length=128,
+        d_model=128,
+        n_layers=3,
+        n_heads=4,
+        feed_forward="relu2",
+        qk_norm=True,
+        zero_init_outputs=True,
+    ),
+    training=TrainingConfig(
+        batch_size=8,
+        optimizer="muon",
+        max_lr=3e-3,
+        embedding_lr_ratio=15.0,
+        muon_max_lr=0.01,
+        min_lr_ratio=0.0,
+        warmup_steps=50,
+        weight_decay=0.1,
+        precision="float32",
+    ),
+)
+
+# Chosen on one half of the validation text for runs of 100 s on two cores.
+OURS: dict[str, Side] = {"tinystories": _STORIES, "novels": _STORIES}
+
+
+def ours(corpus: str, share: int) -> Side:
+    """Our settings for the whole time, or for 1 / ``share`` of it."""
+    return OURS[corpus]
+
+
+def changed(**fields: Any) -> Callable[[Side], Side]:
+    """A change of the fields that bear these names, of the model or of the training.
+
+    Example:
+      >>> changed(n_layers=2, batch_size=4)(OURS["tinystories"]).training.batch_size
+      4
+    """
+
+    def change(side: Side) -> Side:
+        in_model = {name: v for name, v in fields.items() if hasattr(side.model, name)}
+        rest = {name: value for name, value in fields.items() if name not in in_model}
+        vocab_size = fields.get("vocab_size", side.vocab_size)
+        return replace(
+            side,
+            vocab_size=vocab_size,
+            model=replace(side.model, **in_model),
+            training=replace(side.training, **rest),
+        )
+
+    return change
+
+
+TRIED: dict[str, Callable[[Side], Side]] = {
+    "as chosen": changed(),
+    "AdamW for the matrices too": changed(optimizer="adamw"),
+    "embeddings at the rate of the rest": changed(embedding_lr_ratio=1.0),
+    "embeddings at 5 times": changed(embedding_lr_ratio=5.0),
+    "no norm of queries and keys": changed(qk_norm=False),
+    "GELU": changed(feed_forward="gelu"),
+    "outputs start at random": changed(zero_init_outputs=False),
+    "vocabulary 1,024": changed(vocab_size=1_024),
+    "vocabulary 4,096": changed(vocab_size=4_096),
+    "2 layers": changed(n_layers=2),
+    "4 layers": changed(n_layers=4),
+    "context 64, batch 16": changed(context_length=64, batch_size=16),
+    "context 256, batch 4": changed(context_length=256, batch_size=4),
+    "batch 4": changed(batch_size=4),
+    "batch 16": changed(batch_size=16),
+    "Muon at half the rate": changed(muon_max_lr=0.005),
+    "Muon at twice the rate": changed(muon_max_lr=0.02),
+    "weight decay 0.5": changed(weight_decay=0.5),
+    "beta2 0.99": changed(beta2=0.99),
+}
