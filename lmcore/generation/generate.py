@@ -30,7 +30,7 @@ def generate(
     *,
     compute_dtype: torch.dtype | None = None,
 ) -> list[Any]:
-    r"""Continue a prompt, or a batch of prompts of equal length, token by token.
+    r"""Continue a prompt, or a batch of prompts, token by token.
 
     .. math:: t_n \sim \mathrm{softmax}(\mathrm{top}_p(\mathrm{top}_k(
         \ell(t_{w(n)}, \dots, t_{n-1}) / \tau)))
@@ -40,11 +40,15 @@ def generate(
     half a context at least is always seen, and one token in C/2 costs a whole pass
     (`window_start`).
 
+    Prompts may differ in length: as many tokens as the shortest has are read at once, and where a
+    row's prompt goes on, its next token stands in for the one drawn. So all rows are at the same
+    position, one cache serves them, and each row is what it would be without the others.
+
     Args:
       params: the model's parameters, on the device to work on.
       config: the model's configuration.
       prompt_ids: ``[S]`` or ``[B, S]``, a tensor or lists of integers; S at least 1, and it may
-        be longer than the context.
+        be longer than the context. Lists of a batch may differ in length.
       max_new_tokens: how many tokens are drawn at most, for each prompt.
       temperature: :math:`\tau`; 0 is greedy.
       top_k: keep the k most probable tokens; 0 keeps all.
@@ -58,8 +62,8 @@ def generate(
       lists for ``[B, S]``. A row shorter than ``max_new_tokens`` was stopped.
 
     Raises:
-      InputError: when the prompt is empty, ragged or holds an id that the model does not know,
-        or a number is out of range.
+      InputError: when a prompt is empty or holds an id that the model does not know, or a number is
+        out of range.
 
     Example:
       >>> from lmcore.model.init import init_params
@@ -72,13 +76,14 @@ def generate(
       Transformer Inference, section 3 (the cache).
     """
     device = params["token_embeddings.weight"].device
-    prompts, is_batch = _prompt_rows(prompt_ids, config, device)
+    prompts, lengths, is_batch = _prompt_rows(prompt_ids, config, device)
     if max_new_tokens < 0:
         raise InputError(f"max_new_tokens is {max_new_tokens}: it must be at least 0")
     reader = _new_reader(params, config, prompts, compute_dtype)
-    tokens, stops = prompts, torch.tensor(sorted(set(stop_ids)), dtype=torch.long, device=device)
-    stopped = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-    while tokens.shape[1] < prompts.shape[1] + max_new_tokens and not bool(stopped.all()):
+    tokens = prompts[:, : int(lengths.min())]
+    stops = torch.tensor(sorted(set(stop_ids)), dtype=torch.long, device=device)
+    done = lengths + max_new_tokens <= tokens.shape[1]
+    while not bool(done.all()):
         logits, reader = _read(params, config, tokens, reader, compute_dtype)
         chosen = sample(
             logits,
@@ -88,9 +93,15 @@ def generate(
             seed=seed,
             position=tokens.shape[1],
         )
-        stopped = stopped | torch.isin(chosen, stops)
+        position = tokens.shape[1]
+        given = lengths > position  # the prompt goes on
+        if position < prompts.shape[1]:
+            chosen = torch.where(given, prompts[:, position], chosen)
         tokens = torch.cat((tokens, chosen[:, None]), dim=1)
-    rows = [_until(row, set(stop_ids)) for row in tokens[:, prompts.shape[1] :].tolist()]
+        done |= torch.isin(chosen, stops) & ~given
+        done |= lengths + max_new_tokens <= tokens.shape[1]
+    ends = zip(tokens.tolist(), lengths.tolist(), strict=True)
+    rows = [_until(row[end : end + max_new_tokens], set(stop_ids)) for row, end in ends]
     return rows if is_batch else rows[0]
 
 
@@ -158,20 +169,28 @@ def _prompt_rows(
     prompt_ids: Tensor | Sequence[int] | Sequence[Sequence[int]],
     config: ModelConfig,
     device: torch.device,
-) -> tuple[Tensor, bool]:
-    """The prompts as ``[B, S]`` int64, and whether a batch was given."""
+) -> tuple[Tensor, Tensor, bool]:
+    """The prompts as ``[B, S]`` int64, short ones filled up; their lengths; whether a batch."""
+    is_list = not isinstance(prompt_ids, Tensor) and len(prompt_ids) > 0
+    is_batch = is_list and all(isinstance(row, Sequence | Tensor) for row in prompt_ids)
+    rows = list(prompt_ids) if is_batch else [prompt_ids]
     try:
-        prompts = torch.as_tensor(prompt_ids, device=device)
+        read = [torch.as_tensor(row, device=device) for row in rows]
     except (TypeError, ValueError) as error:
         raise InputError(
-            "the prompts of a batch must be lists of ids of equal length; generate prompts of "
-            f"different lengths one by one ({error})"
+            f"a prompt is a list of token ids, a batch a list of such lists ({error})"
         ) from error
-    if prompts.ndim not in (1, 2) or prompts.numel() == 0:
+    if isinstance(prompt_ids, Tensor) and prompt_ids.ndim == 2:
+        is_batch, read = True, list(read[0])
+    wrong = [list(row.shape) for row in read if row.ndim != 1 or row.numel() == 0]
+    if wrong or not read:
+        shape = wrong[0] if wrong else [0]
         raise InputError(
-            f"the prompt has shape {list(prompts.shape)}: it must be [S] or [B, S] with at least "
-            "one token; begin with the end-of-text token where there is no prompt"
+            f"a prompt has shape {shape}: it must be [S] with at least one token, a batch of them "
+            "[B, S] or lists; begin with the end-of-text token where there is no prompt"
         )
+    prompts = torch.nn.utils.rnn.pad_sequence(read, batch_first=True)
+    lengths = torch.tensor([len(row) for row in read], device=device)
     if prompts.is_floating_point() or prompts.dtype == torch.bool:
         raise InputError(f"the prompt is {prompts.dtype}: token ids must be integers")
     low, high = int(prompts.min()), int(prompts.max())
@@ -180,7 +199,7 @@ def _prompt_rows(
             f"the prompt holds the token id {low if low < 0 else high}: the model knows 0 to "
             f"{config.vocab_size - 1}; encode the prompt with the tokenizer it was trained with"
         )
-    return prompts.long().view(-1, prompts.shape[-1]), prompts.ndim == 2
+    return prompts.long(), lengths, is_batch
 
 
 def _until(row: list[int], stop_ids: set[int]) -> list[int]:

@@ -120,9 +120,11 @@ def cached_attention(cache: KeyValueCache, layer: int) -> Attention:
         keys, values = cache.keys[layer], cache.values[layer]
         keys[..., start:end, :] = k
         values[..., start:end, :] = v
+        seen = (keys[..., :end, :].to(q.dtype), values[..., :end, :].to(q.dtype))
+        if start == 0 or end == start + 1:  # all new, or one that sees all
+            return F.scaled_dot_product_attention(q, *seen, is_causal=start == 0)
         columns = torch.arange(end, device=q.device)
         mask = columns <= columns[start:, None]  # [S, end]: row s sees itself and all before it
-        seen = (keys[..., :end, :].to(q.dtype), values[..., :end, :].to(q.dtype))
         return F.scaled_dot_product_attention(q, *seen, attn_mask=mask)
 
     return attention

@@ -71,6 +71,23 @@ def test_a_prompt_may_be_a_list_or_a_tensor_and_a_batch_its_rows():
     assert generate(params, SMALL, prompts.tolist(), 6, temperature=0) == batch
 
 
+@settings(deadline=None, max_examples=40)
+@given(
+    lengths=st.lists(st.integers(1, 11), min_size=1, max_size=4),
+    context=st.integers(1, 8),
+    new=st.integers(0, 9),
+)
+def test_rows_of_a_ragged_batch_are_what_they_are_alone(lengths, context, new):
+    """For any lengths, past the context too, and with a stop id that a prompt may hold."""
+    config = replace(SMALL, context_length=context)
+    params = wide_params(config)
+    prompts = [tokens(config, 1, n, seed=n + i)[0].tolist() for i, n in enumerate(lengths)]
+    together = generate(params, config, prompts, new, temperature=0, stop_ids=[3])
+    assert len(together) == len(prompts)
+    for row, prompt in zip(together, prompts, strict=True):
+        assert row == generate(params, config, prompt, new, temperature=0, stop_ids=[3])
+
+
 def test_the_seed_fixes_the_text_and_rows_differ():
     """The same seed gives the same ids, another seed others, equal prompts other rows."""
     params = init_params(SMALL, 0)
@@ -132,15 +149,16 @@ def test_half_precision_generates_from_its_own_logits():
     [
         ([], "at least one token"),
         ([[], []], "at least one token"),
-        ([[1, 2], [3]], "equal length"),
-        ([[[1]]], r"shape \[1, 1, 1\]"),
+        ([[1, 2], []], "at least one token"),
+        (torch.zeros(0, 3, dtype=torch.int64), "at least one token"),
+        ([[[1]]], r"shape \[1, 1\]"),
         ([1.5], "must be integers"),
         ([3, 11], "token id 11: the model knows 0 to 10"),
         ([-1], "token id -1"),
     ],
 )
 def test_a_prompt_that_cannot_be_read_is_told(prompt, told):
-    """Empty, ragged, of another kind, or with ids that the model does not know."""
+    """Empty, of another kind, or with ids that the model does not know."""
     with pytest.raises(InputError, match=told):
         generate(init_params(SMALL, 0), SMALL, prompt, 3)
 
