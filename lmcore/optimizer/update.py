@@ -1,7 +1,8 @@
 """Which rule moves which parameter: AdamW all, or Muon the hidden matrices; matrices decay."""
 
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -104,18 +105,16 @@ def optimizer_step(
       tensor([0.9000])
     """
     both = {"apply": apply, "in_place": in_place}
-
-    def move(params: Params, grads: Params, state: AdamWState) -> tuple[Params, AdamWState]:
-        rates, decay = lr, decay_by_name(params, weight_decay)
-        if embedding_lr_ratio != 1 and EMBEDDINGS in params:
-            rates = dict.fromkeys(params, lr) | {EMBEDDINGS: lr * embedding_lr_ratio}
-            decay |= {EMBEDDINGS: weight_decay / embedding_lr_ratio}
-        return adamw(
-            params, grads, state, lr=rates, betas=betas, eps=eps, weight_decay=decay, **both
-        )
-
+    move = partial(
+        _move_by_adamw,
+        adamw=adamw,
+        lr=lr,
+        weight_decay=weight_decay,
+        embedding_lr_ratio=embedding_lr_ratio,
+        options={"betas": betas, "eps": eps, **both},
+    )
     if isinstance(state, AdamWState):
-        return move(dict(params), dict(grads), state)
+        return move(params, grads, state)
     hidden, rest = _split(params, params)
     hidden_grads, rest_grads = _split(grads, params)
     hidden, muon_state = muon_step(
@@ -131,6 +130,27 @@ def optimizer_step(
     rest, adamw_state = move(rest, rest_grads, state.adamw)
     moved = {**hidden, **rest}
     return {name: moved[name] for name in params}, MuonAndAdamWState(muon_state, adamw_state)
+
+
+def _move_by_adamw(
+    params: Mapping[str, Tensor],
+    grads: Mapping[str, Tensor],
+    state: AdamWState,
+    *,
+    adamw: Callable[..., tuple[Params, AdamWState]],
+    lr: float | Tensor,
+    weight_decay: float,
+    embedding_lr_ratio: float,
+    options: Mapping[str, Any],
+) -> tuple[Params, AdamWState]:
+    """Move parameters by AdamW: matrices decay, embeddings have a rate of their own."""
+    decay = decay_by_name(params, weight_decay)
+    if embedding_lr_ratio == 1 or EMBEDDINGS not in params:
+        return adamw(params, grads, state, lr=lr, weight_decay=decay, **options)
+    own = lr * embedding_lr_ratio
+    rates = {name: own if name == EMBEDDINGS else lr for name in params}
+    decay[EMBEDDINGS] = weight_decay / embedding_lr_ratio
+    return adamw(params, grads, state, lr=rates, weight_decay=decay, **options)
 
 
 def _split(values: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> tuple[Params, Params]:

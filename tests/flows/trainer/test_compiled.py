@@ -93,7 +93,7 @@ def test_step_is_compiled_once(monkeypatch: pytest.MonkeyPatch, precision: Preci
     torch._dynamo.reset()
     counter, compile_ = CompileCounterWithBackend("eager"), torch.compile
     monkeypatch.setattr(torch, "compile", partial(compile_, backend=counter))
-    training = replace(TRAINING, precision=precision)
+    training = replace(TRAINING, precision=precision, embedding_lr_ratio=3.0)
     rotary = model_rotary_tables(MODEL)
     step = compile_step(
         partial(train_step, model=MODEL, training=training, rotary=rotary, in_place=True), precision
