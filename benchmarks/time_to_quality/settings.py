@@ -90,6 +90,6 @@ TRIED: dict[str, Callable[[Side], Side]] = {
     "batch 16": changed(batch_size=16),
     "Muon at half the rate": changed(muon_max_lr=0.005),
     "Muon at twice the rate": changed(muon_max_lr=0.02),
-    "weight decay 0.1": changed(weight_decay=0.1),
+    "weight decay 0.2": changed(weight_decay=0.2),
     "beta2 0.99": changed(beta2=0.99),
 }

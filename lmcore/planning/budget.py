@@ -238,7 +238,7 @@ def moment_bytes(model: ModelConfig, training: TrainingConfig) -> int:
     """Return the bytes of what the optimizer remembers: AdamW two numbers of each parameter.
 
     With Muon, one number of each hidden matrix's entries, and AdamW's two of the rest. What its
-    products hold on the way is a few times the largest matrix, when activations are gone.
+    products hold on the way is a few times 16 MB, or the largest matrix, when activations are gone.
 
     Args:
       model: the model's configuration, its vocabulary known.
