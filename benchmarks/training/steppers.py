@@ -142,7 +142,11 @@ def theirs(side: Side, work: Work, feed: Iterator[tuple[Tensor, Tensor]]) -> Ste
         module = NanoGPT(model)
     module = module.to(work.device)
     step = module_stepper(
-        module, training, model.context_length, compile_model=side.compile is not None
+        module,
+        training,
+        model.context_length,
+        compile_model=side.compile is not None,
+        exact_steps=work.warmup_steps,
     )
     n_params = sum(param.numel() for param in module.parameters())
     return Stepper(lambda: Outcome(*step(*next(feed))), n_params)

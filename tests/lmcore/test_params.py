@@ -77,6 +77,18 @@ def test_global_norm_is_that_of_one_long_vector(params):
     )
 
 
+def test_global_norm_of_millions_keeps_its_digits():
+    """A few large numbers among many small ones, which one running sum rounds to 3e-4.
+
+    128 squares, then 10,000 in sixteen lanes: some 600 additions that round by 6e-8 each at most.
+    """
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(10_000, 128, generator=generator) * 1e-6
+    matrix[::1000] *= 1e3
+    exact = torch.linalg.vector_norm(matrix.double())
+    torch.testing.assert_close(global_norm({"w": matrix}).double(), exact, rtol=4e-5, atol=0)
+
+
 def test_global_norm_does_not_depend_on_the_order_of_names():
     """The same tensors in another order give the same bits."""
     generator = torch.Generator().manual_seed(0)
