@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lmcore.optimizer.branch import may_branch
+
 IGNORE = -100
 """The target of a position that is not scored (padding), unless another is named."""
 
@@ -225,7 +227,7 @@ def _nats_and_gradient(logits: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
     gradient = torch.softmax(logits, dim=-1)
     chosen = gradient.gather(-1, column)
     nats = -chosen.log()
-    if chosen.device.type != "cpu" or bool((chosen < _ROUNDED).any()):
+    if not may_branch(chosen) or bool((chosen < _ROUNDED).any()):
         nats = torch.logsumexp(logits, dim=-1, keepdim=True) - logits.gather(-1, column)
     # By flat places: in two dimensions a GPU's deterministic kernel makes the host wait.
     rows = torch.arange(len(column), device=column.device) * gradient.shape[-1]
