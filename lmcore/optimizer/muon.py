@@ -121,11 +121,10 @@ def muon_step(
     moved: dict[str, _Pair] = {}
     for names in _stacks(params):
         # b ← μ b + (1 − μ) g
+        old = {name: state.momentum[name] for name in names}
         velocities = {
-            name: torch.lerp(
-                b := state.momentum[name], grads[name], 1 - momentum, out=b if write else None
-            )
-            for name in names
+            name: torch.lerp(b, grads[name], 1 - momentum, out=b if write else None)
+            for name, b in old.items()
         }
         # O = orthogonal(μ b + (1 − μ) g)
         directions = _orthogonalise_all(
@@ -140,7 +139,7 @@ def muon_step(
             theta = torch.mul(param, 1 - lr * weight_decay, out=param if write else None)
             new = theta.sub_(change), velocities[name]
             if apply is not None:
-                new = _select(apply, new, (param, state.momentum[name]), in_place=in_place)
+                new = _select(apply, new, (param, old[name]), in_place=in_place)
             moved[name] = new
     new_params = {name: moved[name][0] for name in params}
     return new_params, MuonState({name: moved[name][1] for name in params})
