@@ -3,7 +3,7 @@
 On each corpus the recipe trains for the whole time, with each of its contexts and vocabularies; the
 best of them on the one half of the validation text is the one to beat. Ours trains for the whole
 time and for a third of it, each with a schedule of its own. All are told on the other half of the
-text, over several seeds. The runs take turns, one at a time, on all cores; tokenizers are trained
+text, over several seeds. One run follows the other, each on all cores; tokenizers are trained
 before the clock runs, on the training text, for both alike.
 
 `--tried` instead trains ours once for each of the settings that were tried, changed one at a time,
@@ -16,19 +16,20 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from benchmarks.time_to_quality.report import report, tried_report
-from benchmarks.time_to_quality.settings import OURS, TRIED, ours
+from benchmarks.time_to_quality.settings import OURS, TRIED
 from benchmarks.time_to_quality.sides import Attempt, Result, Side, recipe
-from benchmarks.time_to_quality.texts import FILES, documents, write_streams
+from benchmarks.time_to_quality.texts import FILES, Documents, documents, write_streams
 from flows.trainer.lifeline import CLEARED, environment
 from flows.trainer.numerics import available_cores
 from lmcore.errors import InputError
 
 ROOT = Path(__file__).parents[2]
-Run = tuple[str, Side, float, int]  # corpus, side, seconds, seed
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -36,7 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            bench = Bench(options.data, Path(folder), options.threads)
+            texts = {corpus: documents(options.data, corpus) for corpus in options.corpus}
+            bench = Bench(texts, Path(folder), options.threads)
             if options.tried:
                 text, found = tried(bench, options)
             else:
@@ -53,8 +55,10 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks.time_to_quality", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the texts")
     parser.add_argument("--corpus", nargs="+", choices=FILES, default=list(FILES))
-    parser.add_argument("--seconds", type=float, default=300.0, help="of training, a run")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--seconds", type=above_zero(float), default=300.0, help="of training, a run"
+    )
+    parser.add_argument("--seeds", type=above_zero(int), default=3)
     parser.add_argument("--threads", type=int, default=available_cores(), help="of each run")
     parser.add_argument("--contexts", type=int, nargs="+", default=[64, 256], help="the recipe's")
     parser.add_argument(
@@ -65,22 +69,34 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+def above_zero(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Read a number, and refuse one that no run could have."""
+
+    def read(word: str) -> Any:
+        value = kind(word)
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{word} must be above 0")
+        return value
+
+    return read
+
+
 class Bench:
     """Where runs take place."""
 
-    def __init__(self, data: Path, folder: Path, threads: int) -> None:
-        self.data, self.folder, self.threads = data, folder, threads
+    def __init__(self, texts: Mapping[str, Documents], folder: Path, threads: int) -> None:
+        self.texts, self.folder, self.threads = texts, folder, threads
 
     def run(self, corpus: str, side: Side, seconds: float, seed: int) -> Result:
         """Train in a process of its own.
 
         Raises:
-          InputError: a text is missing, or the process failed.
+          InputError: the process failed.
         """
         print(f"  … {corpus}: {side.name}, {seconds:.0f} s, seed {seed}", file=sys.stderr)
-        streams = self.folder / f"{corpus}-{side.vocab_size}.npz"
+        streams = self.folder / f"{corpus}-{side.model.vocab_size}.npz"
         if not streams.exists():
-            write_streams(documents(self.data, corpus), side.vocab_size, streams)
+            write_streams(self.texts[corpus], side.model.vocab_size, streams)
         attempt = Attempt(side, str(streams), seconds, seed, self.threads)
         done = subprocess.run(
             [
@@ -113,16 +129,17 @@ def compare(bench: Bench, options: argparse.Namespace) -> tuple[str, list]:
         candidates = [recipe(c, v) for c in options.contexts for v in options.vocabularies]
         first = [(side, bench.run(corpus, side, options.seconds, 0)) for side in candidates]
         best, result = min(first, key=lambda one: one[1].tune)
-        rows = {f"{best.name}, vocabulary {best.vocab_size}": [result]}
+        rows = {f"{best.name}, vocabulary {best.model.vocab_size}": [result]}
         for seed in range(1, options.seeds):
             rows[next(iter(rows))].append(bench.run(corpus, best, options.seconds, seed))
         for share in (3, 1):
             seconds = options.seconds / share
             rows[f"lmcore, {seconds:.3g} s"] = [
-                bench.run(corpus, ours(corpus, share), seconds, seed)
-                for seed in range(options.seeds)
+                bench.run(corpus, OURS[corpus], seconds, seed) for seed in range(options.seeds)
             ]
-        others = [(f"{s.name}, vocabulary {s.vocab_size}", r) for s, r in first if s is not best]
+        others = [
+            (f"{s.name}, vocabulary {s.model.vocab_size}", r) for s, r in first if s is not best
+        ]
         texts.append(report(corpus, rows, others, options.seconds, options.threads))
         found.append(
             {

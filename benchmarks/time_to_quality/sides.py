@@ -1,6 +1,6 @@
 """Who is compared: our settings, and the recipe's."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from lmcore.model.config import ModelConfig
@@ -20,7 +20,6 @@ class Side:
 
     name: str
     who: Who
-    vocab_size: int
     model: ModelConfig
     training: TrainingConfig
 
@@ -54,7 +53,7 @@ def recipe(context_length: int, vocab_size: int) -> Side:
         weight_decay=0.1,
         precision="float32",
     )
-    return Side(f"recipe, context {context_length}", "recipe", vocab_size, model, training)
+    return Side(f"recipe, context {context_length}", "recipe", model, training)
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,6 @@ class Attempt:
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        from dataclasses import asdict
-
         return asdict(self)
 
 

@@ -267,8 +267,9 @@ def settle(recorded: Resolved | None, now: Resolved, asked: Numerics, *, allow_d
         "loss_chunk_tokens": asked.loss_chunk_tokens == 0,
     }
     kept = {name: getattr(recorded, name) for name, is_open in left_open.items() if is_open}
+    of_device = ("threads", "device", "cuda_graph", "loss_chunk_tokens")
     if kept.get("threads", 0) > available_cores() or kept.get("device") not in (None, now.device):
-        kept = {k: v for k, v in kept.items() if k not in ("threads", "device", "cuda_graph")}
+        kept = {k: v for k, v in kept.items() if k not in of_device}
     chosen = replace(now, **kept)
     drift = [k for k, v in recorded.as_dict().items() if v != chosen.as_dict()[k]]
     if drift and not allow_drift:

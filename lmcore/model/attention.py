@@ -156,7 +156,8 @@ def multi_head_attention(
       ``[B, S, D]``, in the dtype of the matrices.
 
     Raises:
-      InputError: when ``n_heads`` does not divide D, or the tables do not fit.
+      InputError: when ``n_heads`` does not divide D, the tables do not fit, or one of the two gains
+        is given alone.
 
     Example:
       >>> x, eye = torch.ones(1, 3, 4), torch.eye(4)
@@ -178,6 +179,8 @@ def multi_head_attention(
     qkv = linear(x, torch.cat((q_proj, k_proj, v_proj)))
     qkv = rearrange(qkv, "... s (n k) -> ... s n k", n=3 * n_heads)
     qk, v = qkv.split((2 * n_heads, n_heads), dim=-2)
+    if (q_norm is None) != (k_norm is None):
+        raise InputError("q_norm and k_norm go together: give both gains, or none")
     if q_norm is not None and k_norm is not None:
         gains = torch.stack((q_norm, k_norm)).repeat_interleave(n_heads, dim=0)  # [2H, K]
         qk = rms_norm(qk, gains)

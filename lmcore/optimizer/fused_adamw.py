@@ -68,7 +68,7 @@ def fused_adamw_step(
             [state.exp_avg_sq[name] for name in names],
             [],
             [t] * len(names),
-            lr=float(rate),
+            lr=rate,
             beta1=betas[0],
             beta2=betas[1],
             weight_decay=decay,
@@ -93,8 +93,9 @@ def groups(
       [(0.5, 0.1, ['w']), (0.5, 0.0, ['g'])]
     """
     found: dict[tuple[float, float], list[str]] = {}
+    rates = lr if isinstance(lr, Mapping) else dict.fromkeys(params, float(lr))
     for name in params:
-        rate = float(lr[name] if isinstance(lr, Mapping) else lr)
+        rate = float(rates[name])
         decay = weight_decay.get(name, 0.0) if isinstance(weight_decay, Mapping) else weight_decay
         found.setdefault((rate, decay), []).append(name)
     return [(*shared, names) for shared, names in found.items()]

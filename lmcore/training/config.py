@@ -47,7 +47,7 @@ class TrainingConfig:
     embeddings, the head and the norms."""
     embedding_lr_ratio: float = 1.0
     """Learning rate of the token embeddings, as a multiple of max-lr. A row moves only in steps
-    that see its token, so that small runs of small batches gain by 5 to 30."""
+    that see its token, so that small runs of small batches gained by 5."""
     muon_max_lr: float = 0.01
     """Muon's learning rate at the end of the warm-up; it follows the schedule of max-lr."""
     muon_momentum: float = 0.95

@@ -28,7 +28,6 @@ from lmcore.training.config import TrainingConfig, faults as training_faults, n_
 SMALL = Side(
     "lmcore",
     "lmcore",
-    vocab_size=300,
     model=ModelConfig(vocab_size=300, context_length=16, d_model=16, n_layers=1, n_heads=2),
     training=TrainingConfig(batch_size=4, max_lr=1e-2, warmup_steps=5, precision="float32"),
 )
@@ -112,7 +111,6 @@ def test_every_setting_that_was_tried_can_be_trained():
             assert (found != side) == (name != "as chosen"), (corpus, name)
             assert model_faults(found.model) == []
             assert training_faults(found.training) == []
-            assert found.model.vocab_size == found.vocab_size
             assert from_json(Attempt(found, "", 1.0, 0, 1).to_json()).side == found
 
 
@@ -136,6 +134,25 @@ def test_the_command_tells_both_and_writes_the_figures(
     monkeypatch.setitem(command.OURS, "tinystories", SMALL)
     command.main([*words, "--tried"])
     assert "GELU" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--seeds", "0"], ["--seconds", "-1"], ["--seconds", "nan"]])
+def test_a_number_that_no_run_could_have_is_refused(
+    words: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    """Before the first run, and not after the last."""
+    with pytest.raises(SystemExit):
+        command.main(["--data", "nowhere", *words])
+    assert "must be above 0" in capsys.readouterr().err
+
+
+def test_a_folder_without_one_of_the_texts_is_refused_before_the_first_run(
+    data: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """The novels are missed before the stories are trained on."""
+    with pytest.raises(SystemExit, match=r"novels_train_70mb.txt.gz does not exist"):
+        command.main(["--data", str(data)])
+    assert "seed" not in capsys.readouterr().err
 
 
 def test_a_folder_without_the_texts_is_refused(

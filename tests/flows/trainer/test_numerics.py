@@ -205,3 +205,12 @@ def test_faults_name_their_flags() -> None:
     assert [message.split(" is ")[0] for message in found] == list(flags)
     assert faults(Numerics(threads=17)) == ["--numerics.threads is 17: this machine has 4 cores"]
     assert faults(Numerics(threads=16)) == faults(Numerics()) == []
+
+
+def test_the_chunks_of_another_device_are_not_followed() -> None:
+    """A run that drifts from a CPU to a GPU takes what that GPU would take."""
+    on_gpu = replace(NOW, device="cuda", loss_chunk_tokens=0)
+    begun = replace(NOW, device="cpu", loss_chunk_tokens=512)
+    chosen, drift = settle(begun, on_gpu, Numerics(), allow_drift=True)
+    assert (chosen.device, chosen.loss_chunk_tokens) == ("cuda", 0)
+    assert {"device", "loss_chunk_tokens"} <= set(drift)

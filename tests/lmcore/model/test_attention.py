@@ -164,3 +164,11 @@ def test_heads_must_divide_the_width():
     eye = torch.eye(8)
     with pytest.raises(InputError, match=r"d_model is 8: .* n_heads \(3\)"):
         multi_head_attention(torch.ones(1, 2, 8), eye, eye, eye, eye, 3)
+
+
+@pytest.mark.parametrize("given", ["q_norm", "k_norm"])
+def test_one_gain_alone_is_refused(given: str) -> None:
+    """Queries and keys are normalised together or not at all."""
+    eye = torch.eye(4)
+    with pytest.raises(InputError, match="q_norm and k_norm go together"):
+        multi_head_attention(eye[None], eye, eye, eye, eye, 2, **{given: torch.ones(2)})
