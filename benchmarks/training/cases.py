@@ -10,7 +10,8 @@ from lmcore.model.config import ModelConfig
 from lmcore.training.config import TrainingConfig
 
 Device = Literal["cpu", "cuda"]
-PRECISION: dict[str, Literal["float32", "bfloat16"]] = {"cpu": "float32", "cuda": "bfloat16"}
+Precision = Literal["float32", "bfloat16"]
+PRECISION: dict[Device, Precision] = {"cpu": "float32", "cuda": "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,16 @@ CASES: dict[str, Case] = {
 }
 
 
-def training_of(case: Case, device: Device, batch_size: int = 0) -> TrainingConfig:
+def training_of(
+    case: Case, device: Device, batch_size: int = 0, precision: Precision | None = None
+) -> TrainingConfig:
     """The settings of the training run that both sides do the first steps of.
 
     Args:
       case: its batch is taken.
-      device: which batch, and which precision: float32 on a CPU, bfloat16 on a GPU.
+      device: which batch.
       batch_size: another batch; 0 takes the case's.
+      precision: of the matrix products; None takes float32 on a CPU, bfloat16 on a GPU.
 
     Example:
       >>> training_of(CASES["cs336"], "cuda").batch_size
@@ -85,5 +89,5 @@ def training_of(case: Case, device: Device, batch_size: int = 0) -> TrainingConf
         tokens=100_000_000,
         batch_size=batch_size or case.batch_size[device],
         warmup_steps=200,
-        precision=PRECISION[device],
+        precision=precision or PRECISION[device],
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from benchmarks.machine import cores
-from benchmarks.training.cases import CASES
+from benchmarks.training.cases import CASES, Precision
 from benchmarks.training.figures import as_values, differences, rows, table
 from benchmarks.training.rounds import Measured, in_turns, matmul_flops
 from benchmarks.training.sides import MATMUL_SIZE, CompileMode, Mode, Work, sides_of
@@ -22,17 +22,14 @@ BLOCKS = {"cpu": 5, "cuda": 10}
 def main(words: list[str] | None = None) -> int:
     """Measure what the command line asks for, print it, and return the exit status."""
     asked = parse(words)
-    works = [work_of(size, asked) for size in asked.size]
-    matmul, machine = matmul_flops(works[0])
-    if machine.failed:
-        raise InputError(f"nothing can be measured on --device {asked.device}: {machine.failed}")
-    facts = machine.ready["facts"]
-    peak = Peak(matmul, peak_flops(facts["device"], works[0].training.precision), facts)
     found = []
-    for work, mode in [(work, mode) for work in works for mode in asked.mode]:
-        found.append(compare(work, mode, peak, asked))
-        if asked.json:  # after each, so that a run cut short leaves what it has
-            Path(asked.json).write_text(json.dumps(found, indent=2) + "\n")
+    for precision in asked.precision:
+        works = [work_of(size, asked, precision) for size in asked.size]
+        peak = peak_of(works[0])
+        for work, mode in [(work, mode) for work in works for mode in asked.mode]:
+            found.append(compare(work, mode, peak, asked))
+            if asked.json:  # after each, so that a run cut short leaves what it has
+                Path(asked.json).write_text(json.dumps(found, indent=2) + "\n")
     return 1 if any(one["failed"] or one["differences"] for one in found) else 0
 
 
@@ -46,6 +43,12 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     add("--size", type=names(*CASES), default=["1m"], help=f"some of {', '.join(CASES)}")
     add("--mode", type=names("eager", "compiled"), default=["eager", "compiled"])
     add("--device", choices=["cpu", "cuda"], default="cpu")
+    add(
+        "--precision",
+        type=names(*get_args(Precision)),
+        default=[None],
+        help="of the matrix products; float32 on a CPU and bfloat16 on a GPU without it",
+    )
     add("--against", type=names("faithful", "nanogpt"), default=["faithful", "nanogpt"])
     add("--free", action="store_true", help="also time our step without deterministic kernels")
     add("--cuda-graph", dest="graph", action="store_true", help="also time it as a CUDA graph")
@@ -92,7 +95,7 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def work_of(size: str, asked: argparse.Namespace) -> Work:
+def work_of(size: str, asked: argparse.Namespace, precision: Precision | None) -> Work:
     """What every side does: the case's batch and steps where the command line has none."""
     case, device = CASES[size], asked.device
     return Work(
@@ -104,6 +107,7 @@ def work_of(size: str, asked: argparse.Namespace) -> Work:
         steps=asked.steps or case.steps[device],
         blocks=asked.blocks or BLOCKS[device],
         tokens_file=str(Path(asked.tokens).resolve()) if asked.tokens else "",
+        precision=precision,
     )
 
 
@@ -114,6 +118,19 @@ class Peak(NamedTuple):
     vendor: float | None
     """What the vendor says; None where that is not known."""
     facts: dict[str, Any]
+
+
+def peak_of(work: Work) -> Peak:
+    """Measure the machine in the precision of the work.
+
+    Raises:
+      InputError: it cannot do such work.
+    """
+    matmul, machine = matmul_flops(work)
+    if machine.failed:
+        raise InputError(f"nothing can be measured on --device {work.device}: {machine.failed}")
+    facts = machine.ready["facts"]
+    return Peak(matmul, peak_flops(facts["device"], work.training.precision), facts)
 
 
 def compare(work: Work, mode: Mode, peak: Peak, asked: argparse.Namespace) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from benchmarks.training.cases import CASES, Case, Device, training_of
+from benchmarks.training.cases import CASES, Case, Device, Precision, training_of
 from lmcore.model.config import ModelConfig
 from lmcore.training.config import TrainingConfig
 
@@ -68,6 +68,8 @@ class Work:
     """Little-endian uint16 token ids; random ids where empty."""
     seed: int = 0
     """Decides the parameters, the random tokens and the windows."""
+    precision: Precision | None = None
+    """Of the matrix products; None takes float32 on a CPU, bfloat16 on a GPU."""
 
     @property
     def case(self) -> Case:
@@ -77,7 +79,8 @@ class Work:
     @property
     def training(self) -> TrainingConfig:
         """Precision, schedule, decay, clipping."""
-        return replace(training_of(self.case, self.device, self.batch_size), seed=self.seed)
+        training = training_of(self.case, self.device, self.batch_size, self.precision)
+        return replace(training, seed=self.seed)
 
     @property
     def tokens_of_step(self) -> int:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lmcore.errors import InputError
 from lmcore.model.config import RopeLayout
-from lmcore.model.layers import linear, rms_norm, softmax
+from lmcore.model.layers import at_least_float32, linear, rms_norm, softmax
 from lmcore.model.positions import RotaryTables, apply_rotary_emb
 
 
@@ -177,6 +177,9 @@ def multi_head_attention(
     # One product for the three matrices: 0.85 of the time of three (d_model 128, one core);
     # norm and rotation work on queries and keys together, as on twice the heads.
     qkv = linear(x, torch.cat((q_proj, k_proj, v_proj)))
+    if qkv.device.type == "cpu":
+        # PyTorch's attention on a CPU takes three times as long backward in bfloat16 as in float32.
+        qkv = at_least_float32(qkv)
     qkv = rearrange(qkv, "... s (n k) -> ... s n k", n=3 * n_heads)
     qk, v = qkv.split((2 * n_heads, n_heads), dim=-2)
     if (q_norm is None) != (k_norm is None):

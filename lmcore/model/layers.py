@@ -86,7 +86,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
     References:
       Zhang and Sennrich, 2019, Root Mean Square Layer Normalization, eq. 4.
     """
-    wide = _at_least_float32(x)
+    wide = at_least_float32(x)
     # The norm's gradient takes two passes over x fewer than that of a mean of squares.
     norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     scale = torch.rsqrt(norm.square() / x.shape[-1] + eps)
@@ -115,7 +115,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
     References:
       Ba, Kiros and Hinton, 2016, Layer Normalization, eq. 4.
     """
-    wide = _at_least_float32(x)
+    wide = at_least_float32(x)
     centred = wide - wide.mean(dim=-1, keepdim=True)
     scale = torch.rsqrt(centred.square().mean(dim=-1, keepdim=True) + eps)
     return (centred * scale * weight + bias).to(x.dtype)
@@ -259,11 +259,25 @@ def softmax(x: Tensor, dim: int = -1) -> Tensor:
     References:
       Goodfellow, Bengio and Courville, 2016, Deep Learning, eq. 4.1 and the text after it.
     """
-    wide = _at_least_float32(x)
+    wide = at_least_float32(x)
     powers = torch.exp(wide - wide.amax(dim=dim, keepdim=True).detach())
     return (powers / powers.sum(dim=dim, keepdim=True)).to(x.dtype)
 
 
-def _at_least_float32(x: Tensor) -> Tensor:
-    """``x`` in a dtype that sums can be taken in: float64 stays, half precision widens."""
+def at_least_float32(x: Tensor) -> Tensor:
+    """``x`` in a dtype that sums can be taken in: float64 stays, half precision widens.
+
+    Args:
+      x: any shape, any floating dtype.
+
+    Returns:
+      The same numbers; ``x`` itself where it is wide enough.
+
+    Example:
+      >>> at_least_float32(torch.ones(1, dtype=torch.bfloat16)).dtype
+      torch.float32
+
+    References:
+      Micikevicius et al., 2018, Mixed Precision Training, section 3.3 (sums in float32).
+    """
     return x.to(torch.promote_types(x.dtype, torch.float32))
