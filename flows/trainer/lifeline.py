@@ -8,10 +8,14 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 PR_SET_PDEATHSIG = 1
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 PARENT_VARIABLE = "LMCORE_PARENT"
+
+_keeps_freed_memory = False
 
 
 def die_with_parent() -> None:
@@ -30,12 +34,14 @@ def keep_freed_memory() -> None:
     A step frees and takes the same buffers thousands of times; with glibc's defaults each large
     one is mapped and zeroed by the kernel again. Every kind of step ran 1.2 to 1.35 times faster.
     """
+    global _keeps_freed_memory
     try:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
     except (OSError, AttributeError):
         return
+    _keeps_freed_memory = True
 
 
 def give_back_freed_memory() -> None:
@@ -45,10 +51,12 @@ def give_back_freed_memory() -> None:
     the gaps are cut up and no longer fit: the peak of 8 layers of 256 was 305 MB beyond the
     process itself where 163 MB were in use.
     """
+    global _keeps_freed_memory
     try:
         ctypes.CDLL("libc.so.6").mallopt(M_MMAP_THRESHOLD, 1 << 16)
     except (OSError, AttributeError):
         return
+    _keeps_freed_memory = False
 
 
 def trim_memory() -> None:
@@ -57,6 +65,25 @@ def trim_memory() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):
         return
+
+
+@contextmanager
+def passing_memory() -> Iterator[None]:
+    """Keep what is taken in here, and freed, from staying with a process that keeps freed memory.
+
+    For work that comes once, such as compiling. It leaves many small objects; among buffers that
+    malloc kept they would cut the free memory into pieces that no step's buffers fit: 1,340 MiB for
+    10M parameters, in the place of 1,160.
+    """
+    if not _keeps_freed_memory:
+        yield
+        return
+    give_back_freed_memory()
+    try:
+        yield
+    finally:
+        keep_freed_memory()
+        trim_memory()
 
 
 def environment(threads: int, compiled: str = "") -> dict[str, str]:

@@ -21,7 +21,7 @@ from flows.formats.metrics_log import MetricsLog
 from flows.formats.tensor_digest import tensors_digest
 from flows.formats.token_map import TokenMap, open_token_map
 from flows.progress.events import Event, Notify
-from flows.trainer.compiled import compile_step, in_compiled_blocks
+from flows.trainer.compiled import compared, compile_step, in_compiled_blocks
 from flows.trainer.distributed import (
     World,
     any_rank,
@@ -266,7 +266,8 @@ class _NoLog:
 def make_step(job: Job, world: World) -> Callable:
     """The training step of this process, its settings bound; compiled, recorded as was chosen.
 
-    Eager, the step is its lean twin, see `lmcore.training.lean_gradient`. Compiled, gradients are
+    Eager, the step is its lean twin, see `lmcore.training.lean_gradient`. Compiled on a CPU, its
+    blocks are: loss and update have kernels of their own there. Compiled on a GPU, gradients are
     the same graph either way, unless a loss in chunks or checkpointed blocks keep it in parts, and
     the compiler fuses the update itself.
     """
@@ -290,11 +291,14 @@ def make_step(job: Job, world: World) -> Callable:
     if job.numerics.compile:
         # Compared with the eager step once, in small parts: its memory would stay with the process.
         reference = partial(eager, n_micro_batches=max(n_parts, min(rows, 8)))
-        in_parts = chunk > 0 or recompute
+        precision, in_parts = job.training.precision, chunk > 0 or recompute
         traced = in_compiled_blocks(lean, recompute=recompute) if in_parts else loss_and_gradients
-        step = compile_step(
-            partial(step, loss_and_gradients=traced), job.training.precision, reference=reference
-        )
+        if world.device.type == "cpu":
+            step = compared(partial(eager, loss_and_gradients=traced), reference, precision)
+        else:
+            step = compile_step(
+                partial(step, loss_and_gradients=traced), precision, reference=reference
+            )
     else:
         step = eager
     return graph_step(step) if job.numerics.cuda_graph else step
