@@ -188,14 +188,22 @@ def test_absent_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert numerics.choose_device("cpu") == "cpu"
 
 
-def test_precision_follows_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """bfloat16 where the GPU computes it, float16 where it does not, float32 elsewhere."""
+def test_precision_follows_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bfloat16 where the device multiplies it, float16 on other GPUs, float32 elsewhere."""
     import torch
 
     for able, expected in ((True, "bfloat16"), (False, "float16")):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda able=able, **_: able)
         assert numerics.choose_precision("cuda") == expected
-    assert numerics.choose_precision("cpu") == numerics.choose_precision("mps") == "float32"
+    for instructions, expected in (
+        ("amx_bf16", "bfloat16"),
+        ("avx512_bf16", "bfloat16"),
+        ("avx512f", "float32"),
+        ("arm64", "float32"),
+    ):
+        monkeypatch.setattr(numerics, "instruction_set", lambda found=instructions: found)
+        assert numerics.choose_precision("cpu") == expected
+    assert numerics.choose_precision("mps") == "float32"
 
 
 def test_faults_name_their_flags() -> None:
