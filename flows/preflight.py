@@ -12,7 +12,7 @@ from flows.corpora.text import GZIP_MAGIC
 from flows.disk.errors import free_bytes as free_disk_bytes
 from flows.disk.units import size
 from flows.progress.terminal import clock, count
-from flows.trainer.numerics import SUSTAINED_FLOPS, Resolved, loss_chunk_tokens
+from flows.trainer.numerics import Resolved, loss_chunk_tokens, sustained_flops
 from lmcore.errors import InputError
 from lmcore.model.config import ModelConfig
 from lmcore.model.counts import ParamCounts
@@ -51,7 +51,8 @@ class Outline:
     def rows(self, numerics: Resolved) -> list[tuple[str, str]]:
         """What to show, a name and a finding each."""
         config, model, budget = self.config, self.config.model, self.budget
-        speed = SUSTAINED_FLOPS[self.device] * numerics.processes
+        precision = config.training.precision
+        speed = sustained_flops(self.device, precision, numerics.threads) * numerics.processes
         return [
             ("corpus", describe_corpus(config.source)),
             *entropy_row(config.source),
@@ -84,7 +85,7 @@ class Outline:
             ),
             (
                 "numerics",
-                f"{self.device}, {config.training.precision}, {numerics.threads} threads x "
+                f"{self.device}, {precision}, {numerics.threads} threads x "
                 f"{numerics.processes} processes, {numerics.micro_batch} sequences at once, "
                 + ("compiled" if numerics.compile else "eager")
                 + (
@@ -130,6 +131,7 @@ def plan(config: RunConfig, device: str, root: Path, keep_checkpoints: int) -> O
         "n_ranks": config.numerics.processes,
         "loss_chunk_tokens": loss_chunk_tokens(config.numerics.loss_chunk_tokens, device),
         "activation_checkpointing": config.numerics.activation_checkpointing,
+        "device": device,
     }
     budget = budget_of(
         model,

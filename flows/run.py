@@ -70,6 +70,7 @@ def prepare(preset: str, words: Sequence[str], map_shards: Callable, notify: Not
         device=device,
         total_flops=outline.budget.flops,
         micro_batch=outline.budget.micro_batch,
+        precision=config.training.precision,
     )
     notify(
         Event(

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.time_to_quality.report import report, tried_report
-from benchmarks.time_to_quality.settings import OURS, TRIED
+from benchmarks.time_to_quality.settings import OURS, variants
 from benchmarks.time_to_quality.sides import Attempt, Result, Side, recipe
 from benchmarks.time_to_quality.texts import FILES, Documents, documents, write_streams
 from flows.trainer.lifeline import CLEARED, environment
@@ -156,11 +156,8 @@ def tried(bench: Bench, options: argparse.Namespace) -> tuple[str, list]:
     found, texts = [], []
     for corpus in options.corpus:
         rows = {
-            name: [
-                bench.run(corpus, change(OURS[corpus]), options.seconds, seed)
-                for seed in range(options.seeds)
-            ]
-            for name, change in TRIED.items()
+            name: [bench.run(corpus, side, options.seconds, seed) for seed in range(options.seeds)]
+            for name, side in variants(OURS[corpus]).items()
         }
         texts.append(tried_report(corpus, rows, options.threads))
         found.append(

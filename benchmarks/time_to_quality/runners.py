@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.time_to_quality.sides import Attempt
@@ -18,8 +17,13 @@ from flows.trainer.numerics import Numerics, resolve
 from flows.trainer.reproducible import pin
 from lmcore.data.batch import batch_at
 from lmcore.data.windows import window_starts
-from lmcore.evaluation.documents import batches, document_windows, window_batch
-from lmcore.evaluation.scoring import document_tallies, score_documents
+from lmcore.evaluation.documents import document_windows
+from lmcore.evaluation.scoring import (
+    document_tallies,
+    row_nats,
+    score_documents,
+    score_windows,
+)
 from lmcore.evaluation.tally import combine
 from lmcore.training.step import init_state
 
@@ -103,10 +107,9 @@ def anywhere(tokens: np.ndarray, batch_size: int, length: int) -> Iterator[tuple
 def score_module(module: NanoGPT, part: Stream, context_length: int) -> float:
     """Bits a byte by the windows of `lmcore.evaluation`."""
     windows = document_windows(part.offsets, context_length)
-    nats = np.zeros(len(windows.starts))
-    for rows in batches(windows, SCORED_AT_ONCE):
-        ids, targets, scored = map(torch.from_numpy, window_batch(part.tokens, windows, rows))
-        logits = module.logits(ids)
-        found = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-        nats[rows] = torch.where(scored, found.view(targets.shape), 0.0).double().sum(-1).numpy()
+
+    def score(ids: Tensor, targets: Tensor, scored: Tensor) -> Tensor:
+        return row_nats(module.logits(ids), targets, scored)
+
+    nats = score_windows(score, part.tokens, windows, max_tokens=SCORED_AT_ONCE)
     return combine(document_tallies(windows, nats, part.n_bytes)).bits_per_byte

@@ -64,6 +64,20 @@ def changed(**fields: Any) -> Callable[[Side], Side]:
     return change
 
 
+def variants(side: Side) -> dict[str, Side]:
+    """The side, and then each of `TRIED` that changes it.
+
+    Example:
+      >>> "vocabulary 8,192" in variants(OURS["novels"])  # those are ours there
+      False
+    """
+    return {
+        name: change(side)
+        for name, change in TRIED.items()
+        if name == "as chosen" or change(side) != side
+    }
+
+
 TRIED: dict[str, Callable[[Side], Side]] = {
     "as chosen": changed(),
     "AdamW for the matrices too": changed(optimizer="adamw"),

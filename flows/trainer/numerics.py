@@ -21,15 +21,17 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Switch = Literal["auto", "on", "off"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
-# Compiling costs 13 to 84 s of CPU once and gives a few percent there. For an H200 it took 54 s and
-# made the step 2.6 times faster (`python -m benchmarks.training --size cs336 --device cuda`).
-COMPILE_PAYS_AFTER_SECONDS = {"cpu": 3600.0, "cuda": 90.0, "mps": float("inf")}
-# Sustained FLOP/s of a small model, to decide whether compiling can pay and to show a time before
-# the run: orders of magnitude. On two cores of an AMD EPYC, which other work shared, models of
-# d_model 128 and 256 trained at 2.6e10 and 2.4e10; an H200 at 1.3e14 eager and 3.3e14 compiled (the
+# On a CPU compiling costs 5 to 15 s once and gives 3 to 9%, see `python -m benchmarks.training`.
+# For an H200 it took 54 s and made the step 2.6 times faster (`--size cs336 --device cuda`).
+COMPILE_PAYS_AFTER_SECONDS = {"cpu": 1200.0, "cuda": 90.0, "mps": float("inf")}
+# Sustained FLOP/s of a small model, of a thread or of a GPU, to decide whether compiling can pay
+# and to show a time before the run: orders of magnitude. Two threads of an idle AMD EPYC trained
+# models of 1M to 12M parameters at 1.5e11 to 1.9e11 in float32, 2.6e11 to 4.7e11 in bfloat16, and
+# at a quarter where other work shared the cores; an H200 at 1.3e14 eager and 3.3e14 compiled (the
 # preset cs336); mps was not measured. Timing a matrix product of the model's shapes tells no more:
 # training went at 0.3 to 1.2 times its speed.
-SUSTAINED_FLOPS = {"cpu": 4e10, "cuda": 1e14, "mps": 2e12}
+SUSTAINED_FLOPS = {"cuda": 1e14, "mps": 2e12}
+SUSTAINED_FLOPS_OF_A_THREAD = {"float32": 5e10, "bfloat16": 1.2e11, "float16": 5e10}
 # Logits of so many tokens at once: on a CPU as fast as all of them, in less memory, see
 # `python -m benchmarks.training`. 0 makes all of them, as the steps were that a GPU was timed with.
 LOSS_CHUNK_TOKENS = {"cpu": 512, "cuda": 0, "mps": 0}
@@ -157,11 +159,16 @@ def loss_chunk_tokens(asked: int, device: str) -> int:
     return asked or LOSS_CHUNK_TOKENS[device]
 
 
-def compile_pays(device: str, total_flops: float) -> bool:
-    """Whether a run of ``total_flops`` is long enough, and the means there, to compile for."""
-    if missing_for_compiling(device):
-        return False
-    return total_flops / SUSTAINED_FLOPS[device] > COMPILE_PAYS_AFTER_SECONDS[device]
+def sustained_flops(device: str, precision: str, threads: int) -> float:
+    """FLOP/s to expect of a training process, eager: an order of magnitude."""
+    if device == "cpu":
+        return threads * SUSTAINED_FLOPS_OF_A_THREAD[precision]
+    return SUSTAINED_FLOPS[device]
+
+
+def compile_pays(device: str, seconds: float) -> bool:
+    """Whether a run of so many seconds is long enough, and the means there, to compile for."""
+    return not missing_for_compiling(device) and seconds > COMPILE_PAYS_AFTER_SECONDS[device]
 
 
 def missing_for_compiling(device: str) -> str:
@@ -190,8 +197,15 @@ def compiler() -> str | None:
     return next((found for name in wanted if name and (found := shutil.which(name))), None)
 
 
-def resolve(numerics: Numerics, *, device: str, total_flops: float, micro_batch: int) -> Resolved:
-    """Choose what was left to choose, from the total work of the run.
+def resolve(
+    numerics: Numerics,
+    *,
+    device: str,
+    total_flops: float,
+    micro_batch: int,
+    precision: str = "float32",
+) -> Resolved:
+    """Choose what was left to choose, from the total work of the run, and its precision.
 
     Raises:
       InputError: compiling was asked for, and something for it is missing; or a CUDA graph, and the
@@ -199,7 +213,9 @@ def resolve(numerics: Numerics, *, device: str, total_flops: float, micro_batch:
     """
     from importlib.metadata import version
 
-    wanted = {"on": True, "off": False, "auto": compile_pays(device, total_flops)}
+    threads = numerics.threads or max(1, available_cores() // numerics.processes)
+    seconds = total_flops / sustained_flops(device, precision, threads) / numerics.processes
+    wanted = {"on": True, "off": False, "auto": compile_pays(device, seconds)}
     if numerics.compile == "on" and (missing := missing_for_compiling(device)):
         raise InputError(
             f"--numerics.compile is on and this machine lacks {missing}, which torch.compile needs "
@@ -215,7 +231,7 @@ def resolve(numerics: Numerics, *, device: str, total_flops: float, micro_batch:
         device=device,
         compile=wanted[numerics.compile],
         micro_batch=numerics.micro_batch or micro_batch,
-        threads=numerics.threads or max(1, available_cores() // numerics.processes),
+        threads=threads,
         processes=numerics.processes,
         torch=version("torch"),
         machine=platform.machine(),

@@ -59,19 +59,54 @@ def score_documents(
     windows = document_windows(document_offsets, config.context_length)
     device = next(iter(params.values())).device
     rotary = model_rotary_tables(config, device=device)
+
+    def score(*batch: Tensor) -> Tensor:
+        return score_batch(params, config, *batch, compute_dtype=compute_dtype, rotary=rotary)
+
+    nats = score_windows(
+        score, tokens, windows, max_tokens=max_tokens, device=device, progress=progress
+    )
+    return document_tallies(windows, nats, document_bytes)
+
+
+def score_windows(
+    score: Callable[[Tensor, Tensor, Tensor], Tensor],
+    tokens: NDArray[np.integer],
+    windows: Windows,
+    *,
+    max_tokens: int = 4096,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float64]:
+    """Return what a model of any kind says of every window, a batch at a time.
+
+    Args:
+      score: from ids, targets and which of them are scored, each ``[R, L]``, to nats ``[R]``; what
+        `score_batch` does for our parameters.
+      tokens: the stream, 1-D, any integer dtype.
+      windows: from ``document_windows``.
+      max_tokens: tokens of a batch, padding included.
+      device: where ``score`` wants its batches.
+      progress: called with the windows done and all windows, after each batch.
+
+    Returns:
+      ``[W]``, nats, in the order of the windows.
+
+    Example:
+      >>> windows = document_windows(np.array([0, 3]), context_length=4)
+      >>> tokens = np.array([0, 1, 2, 0])
+      >>> float(score_windows(lambda ids, _, scored: scored.sum(-1), tokens, windows).sum())
+      3.0
+    """
     nats = np.zeros(len(windows.starts))
     done = 0
     for rows in batches(windows, max_tokens):
-        ids, targets, scored = (
-            torch.from_numpy(array).to(device) for array in window_batch(tokens, windows, rows)
-        )
-        nats[rows] = score_batch(
-            params, config, ids, targets, scored, compute_dtype=compute_dtype, rotary=rotary
-        ).numpy()
+        batch = (torch.from_numpy(x).to(device) for x in window_batch(tokens, windows, rows))
+        nats[rows] = score(*batch).numpy()
         done += len(rows)
         if progress is not None:
             progress(done, len(nats))
-    return document_tallies(windows, nats, document_bytes)
+    return nats
 
 
 def score_batch(
@@ -109,12 +144,33 @@ def score_batch(
     """
     with torch.no_grad():
         logits = forward(params, config, ids, compute_dtype=compute_dtype, rotary=rotary)
-        nats = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), targets.flatten(), reduction="none"
-        ).view(targets.shape)
-        # Selected: what is not scored must not count even where it is infinite.
-        nats = torch.where(weights != 0, nats * weights, 0.0)
-        return nats.cpu().double().sum(dim=-1)  # on the CPU, because MPS has no float64
+        return row_nats(logits, targets, weights)
+
+
+def row_nats(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    r"""Return the negative log-probability of each row's scored tokens, from the logits.
+
+    .. math:: \mathrm{nats}_r = -\sum_l w_{rl} \log \mathrm{softmax}(o_{rl})_{x_{rl}}
+
+    Args:
+      logits: ``[R, L, V]``, float32.
+      targets: ``[R, L]`` int64.
+      weights: ``[R, L]``, bool or floating: 1 where a target is scored, 0 where not.
+
+    Returns:
+      ``[R]``, nats, float64 on the CPU.
+
+    Example:
+      >>> ones = torch.ones(1, 2, dtype=torch.int64)
+      >>> row_nats(torch.zeros(1, 2, 4), ones, ones)
+      tensor([2.7726], dtype=torch.float64)
+    """
+    nats = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), reduction="none"
+    ).view(targets.shape)
+    # Selected: what is not scored must not count even where it is infinite.
+    nats = torch.where(weights != 0, nats * weights, 0.0)
+    return nats.cpu().double().sum(dim=-1)  # on the CPU, because MPS has no float64
 
 
 def document_tallies(

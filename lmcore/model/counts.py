@@ -220,25 +220,33 @@ class ActivationBytes:
 
 
 def activation_bytes(
-    config: ModelConfig, batch_size: int, n_tokens: int, *, bytes_per_value: int = 4
+    config: ModelConfig,
+    batch_size: int,
+    n_tokens: int,
+    *,
+    bytes_per_value: int = 4,
+    attention_bytes_per_value: int | None = None,
 ) -> ActivationBytes:
     r"""Estimate of the bytes that eager autograd keeps between the two passes.
 
     With b bytes a value in the matrix products and 4 elsewhere, a block keeps for each token
 
     .. math:: \underbrace{2(8 + b)\,D}_{\text{norms}} +
-        \underbrace{6\,bD + 4H}_{\text{attention, fused}} + \underbrace{a\,bF}_{\text{ffn}}
+        \underbrace{6\,cD + 4H}_{\text{attention, fused}} + \underbrace{a\,bF}_{\text{ffn}}
 
-    with a = 4 for swiglu and 2 otherwise; without norms the first term is :math:`2bD`, and
-    without rotation 6 becomes 4 (queries and keys then exist once). With qk_norm 6 stays, and
-    :math:`8D + 8H` are added, 8D more in half precision, which that norm widens. The logits and
-    their log-probabilities are :math:`8V` a token; a loss in chunks keeps a chunk of them only.
+    with c = b, or 4 where attention widens what it gets (then :math:`bD` are added, the mixed
+    values as its last matrix reads them); a = 4 for swiglu and 2 otherwise; without norms the first
+    term is :math:`2bD`, and without rotation 6 becomes 4 (queries and keys then exist once). With
+    qk_norm 6 stays, and :math:`8D + 8H` are added, 8D more where c is 2, which that norm widens.
+    The logits and their log-probabilities are :math:`8V` a token; a loss in chunks keeps a chunk of
+    them only.
 
     Args:
       config: a configuration with its vocabulary known.
       batch_size: B, sequences at once (of a micro-batch).
       n_tokens: S, tokens of each sequence.
-      bytes_per_value: 4 for float32, 2 for bfloat16 and float16 as compute_dtype.
+      bytes_per_value: b, 4 for float32, 2 for bfloat16 and float16 as compute_dtype.
+      attention_bytes_per_value: c, by default b; 4 on a CPU, see `multi_head_attention`.
 
     Returns:
       `ActivationBytes`. Within a few per cent of what autograd saves in float32; torch.compile
@@ -255,9 +263,10 @@ def activation_bytes(
     rows, d, b = batch_size * n_tokens, config.d_model, bytes_per_value
     norm = d * b if config.norm == "none" else d * (8 + b)
     copies = 6 if config.positions == "rope" or config.qk_norm else 4
-    attention = copies * d * b + 4 * config.n_heads
+    c = attention_bytes_per_value or b
+    attention = copies * d * c + 4 * config.n_heads + (d * b if c > b else 0)
     if config.qk_norm:
-        attention += 8 * (d if b == 4 else 2 * d) + 8 * config.n_heads
+        attention += 8 * (d if c == 4 else 2 * d) + 8 * config.n_heads
     inner = (4 if config.feed_forward == "swiglu" else 2) * config.ffn_width * b
     return ActivationBytes(
         norms=rows * (2 * config.n_layers + 1) * norm,

@@ -120,6 +120,7 @@ def plan(
     loss_chunk_tokens: int = 0,
     activation_checkpointing: bool = False,
     n_ranks: int = 1,
+    device: str = "cpu",
 ) -> Budget:
     """Work out what a run will cost.
 
@@ -133,6 +134,7 @@ def plan(
       loss_chunk_tokens: as in ``train_step``.
       activation_checkpointing: blocks are ``checkpointed``.
       n_ranks: training processes that share a batch.
+      device: where, "cpu" or another.
 
     Returns:
       The budget. Parameters, steps, tokens and FLOPs are exact; memory and disk are estimates.
@@ -166,6 +168,7 @@ def plan(
             loss_chunk_tokens=loss_chunk_tokens,
             activation_checkpointing=activation_checkpointing,
             n_ranks=n_ranks,
+            device=device,
         ),
         disk=DiskBytes(
             corpus=corpus_bytes,
@@ -185,6 +188,7 @@ def memory_bytes(
     loss_chunk_tokens: int = 0,
     activation_checkpointing: bool = False,
     n_ranks: int = 1,
+    device: str = "cpu",
 ) -> MemoryBytes:
     r"""Estimate the peak memory of a training process of the lean step, updating in place.
 
@@ -207,6 +211,7 @@ def memory_bytes(
       loss_chunk_tokens: tokens whose logits exist at once; 0 for all of a micro-batch.
       activation_checkpointing: blocks are ``checkpointed``.
       n_ranks: training processes that share a batch.
+      device: where; on a CPU attention is float32 in every precision.
 
     Returns:
       Bytes by part.
@@ -220,7 +225,11 @@ def memory_bytes(
     precision = training.precision if training.precision in _BACKWARD else "float32"
     rows = micro_batch * model.context_length
     kept = activation_bytes(
-        model, micro_batch, model.context_length, bytes_per_value=4 if precision == "float32" else 2
+        model,
+        micro_batch,
+        model.context_length,
+        bytes_per_value=4 if precision == "float32" else 2,
+        attention_bytes_per_value=4 if device == "cpu" else None,
     )
     accumulates = micro_batch * n_ranks < training.batch_size
     share = min(1.0, loss_chunk_tokens / rows) if loss_chunk_tokens else 1.0
@@ -268,6 +277,7 @@ def fit_micro_batch(
     n_ranks: int = 1,
     loss_chunk_tokens: int = 0,
     activation_checkpointing: bool = False,
+    device: str = "cpu",
 ) -> int:
     """Return the most sequences of a process that fit into memory at once.
 
@@ -278,6 +288,7 @@ def fit_micro_batch(
       n_ranks: training processes that share a batch.
       loss_chunk_tokens: as in ``train_step``.
       activation_checkpointing: blocks are ``checkpointed``.
+      device: as in ``memory_bytes``.
 
     Returns:
       A divisor of a process's share of the batch, so that all micro-batches are equal; 1 where not
@@ -296,6 +307,7 @@ def fit_micro_batch(
             loss_chunk_tokens=loss_chunk_tokens,
             activation_checkpointing=activation_checkpointing,
             n_ranks=n_ranks,
+            device=device,
         )
         if not memory_bytes_free or needed.total <= memory_bytes_free:
             return micro_batch

@@ -134,13 +134,24 @@ def test_another_gpu_is_drift() -> None:
 
 def test_compiling_waits_for_long_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Left open, a run is compiled when it is long enough, and on a CPU only with a compiler."""
-    long = numerics.SUSTAINED_FLOPS["cpu"] * numerics.COMPILE_PAYS_AFTER_SECONDS["cpu"] * 1.01
+    long = numerics.COMPILE_PAYS_AFTER_SECONDS["cpu"] * 1.01
     monkeypatch.setattr(numerics, "compiler", lambda: "/usr/bin/c++")
     assert numerics.compile_pays("cpu", long)
     assert not numerics.compile_pays("cpu", long / 1.1)
     monkeypatch.setattr(numerics, "compiler", lambda: None)
     assert not numerics.compile_pays("cpu", long)
     assert not numerics.compile_pays("mps", 1e30)
+
+
+def test_a_faster_precision_makes_a_shorter_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is long enough to compile in float32 need not be in bfloat16, or on more threads."""
+    monkeypatch.setattr(numerics, "compiler", lambda: "/usr/bin/c++")
+    work = {"device": "cpu", "micro_batch": 8, "precision": "float32"}
+    work["total_flops"] = numerics.COMPILE_PAYS_AFTER_SECONDS["cpu"] * 4 * 5e10 * 1.01
+    assert resolve(Numerics(threads=4), **work).compile
+    assert not resolve(Numerics(threads=5), **work).compile
+    assert not resolve(Numerics(threads=2, processes=3), **work).compile
+    assert not resolve(Numerics(threads=4), **work | {"precision": "bfloat16"}).compile
 
 
 def test_compiling_for_a_gpu_needs_a_c_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,8 @@ def test_activation_bytes_are_about_what_autograd_keeps(config, compute_dtype):
     weights = sum(p.nbytes for p in params.values())
     if compute_dtype is not None:
         weights += sum(p.nbytes // 2 for p in params.values() if p.ndim == 2)
-    estimate = activation_bytes(config, 16, 32, bytes_per_value=4 if compute_dtype is None else 2)
+    low = 4 if compute_dtype is None else 2
+    estimate = activation_bytes(config, 16, 32, bytes_per_value=low, attention_bytes_per_value=4)
     assert loss.requires_grad
     assert estimate.total == pytest.approx(measured - weights, rel=0.1)
 
