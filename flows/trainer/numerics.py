@@ -160,9 +160,10 @@ def loss_chunk_tokens(asked: int, device: str) -> int:
 
 
 def sustained_flops(device: str, precision: str, threads: int) -> float:
-    """FLOP/s to expect of a training process, eager: an order of magnitude."""
+    """FLOP/s to expect of a training process, eager: an order of magnitude; "auto" as float32."""
     if device == "cpu":
-        return threads * SUSTAINED_FLOPS_OF_A_THREAD[precision]
+        of_a_thread = SUSTAINED_FLOPS_OF_A_THREAD
+        return threads * of_a_thread.get(precision, of_a_thread["float32"])
     return SUSTAINED_FLOPS[device]
 
 

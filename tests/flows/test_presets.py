@@ -7,6 +7,7 @@ import pytest
 from flows.config import Execution, RunConfig
 from flows.presets import PRESETS, preset
 from flows.run import faults, with_precision
+from flows.trainer import numerics
 from lmcore.errors import InputError
 from lmcore.model.counts import ParamCounts, count_params
 from lmcore.training.config import n_steps
@@ -64,8 +65,9 @@ def test_remote_presets_name_both_texts() -> None:
     assert PRESETS["quickstart"].source.kind == "stories"
 
 
-def test_automatic_precision_is_settled_before_the_key() -> None:
+def test_automatic_precision_is_settled_before_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mixed precision is meaning: what auto stands for is decided before any key is made."""
+    monkeypatch.setattr(numerics, "instruction_set", lambda: "avx2")
     config = PRESETS["quickstart"]
     assert config.training.precision == "auto"
     assert with_precision(config, "cpu").training.precision == "float32"

@@ -10,6 +10,7 @@ import pytest
 from flows.progress.events import Event
 from flows.run import Run, default_name, finish, link, obtain, prepare, split_faults, translated
 from flows.store.publish import Event as StoreEvent
+from flows.trainer import numerics
 from lmcore.errors import InputError
 from tests.flows.tiny_run import STAGES, TINY, Finished, digests, map_here, training_here
 
@@ -60,8 +61,9 @@ def test_plan_is_shown_before_any_work(tmp_path: Path) -> None:
     assert sorted(os.listdir(run.context.root)) == ["runs"]
 
 
-def test_numerics_are_chosen_from_the_work(tmp_path: Path) -> None:
+def test_numerics_are_chosen_from_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was left open is chosen once: the precision, the split, the threads."""
+    monkeypatch.setattr(numerics, "instruction_set", lambda: "avx2")
     run = prepared(tmp_path, [], "--training.precision", "auto")
     assert run.config.training.precision == "float32"
     assert run.context.numerics.micro_batch == 4

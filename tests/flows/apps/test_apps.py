@@ -97,7 +97,7 @@ def test_why_knows_a_hit(lmcore: Lmcore, finished: Finished, stage: str) -> None
         ("download", ["--corpus.seed", "9"], "setting  seed  0 -> 9"),
         ("tokenizer", ["--tokenizer.pattern", "gpt4"], 'tokenizer.pattern  "gpt2" -> "gpt4"'),
         ("pretokenize", ["--pretokenize.shard-tokens", "99"], "shard_tokens  67108864 -> 99"),
-        ("pretrain", ["--training.max-lr", "0.01"], "training.max_lr  0.004 -> 0.01"),
+        ("pretrain", ["--training.max-lr", "0.01"], "training.max_lr  0.009 -> 0.01"),
         ("pretrain", ["--model.n-heads", "4"], "model.n_heads  2 -> 4"),
         ("evaluate", ["--evaluation.top-k", "7"], "evaluation.top_k  0 -> 7"),
     ],

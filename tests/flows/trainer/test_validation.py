@@ -48,8 +48,11 @@ def test_long_text_is_cut_at_the_limit(
 
 def test_precision_of_training_is_that_of_validation(new_job: NewJob) -> None:
     """A run in bfloat16 is validated in bfloat16."""
-    job = new_job()
-    half = replace(job, training=replace(job.training, precision="bfloat16"))
+    made = new_job()
+    job, half = (
+        replace(made, training=replace(made.training, precision=precision))
+        for precision in ("float32", "bfloat16")
+    )
     valid = open_token_map(Path(job.valid_tokens), verify="size")
     params = init_params(job.model, 0)
     exact, rounded = score_beginning(params, job, valid), score_beginning(params, half, valid)
