@@ -16,8 +16,8 @@ from lmcore.training.config import TrainingConfig, n_steps
 # Going backward, the gradients of activations meet the activations: 0.9 to 1.4 times what the
 # forward pass keeps, in half precision 1.5 to 1.8. (By torch.func, which keeps the graph of the
 # backward pass as well, 2.7 to 2.9.) Peaks of whole processes, over eleven models and batches of
-# the presets on a CPU, 413 to 2,666 MB, were 0.96 to 1.12 times the estimates below; a slow test
-# measures four.
+# the presets on a CPU, 413 to 2,666 MB, were 0.96 to 1.12 times the estimates below, in bfloat16
+# 530 to 3,271 MB and 0.93 to 0.98 times; a slow test measures four.
 _BACKWARD = {"float32": 1.3, "bfloat16": 1.6, "float16": 1.6}
 _LOGITS = 1.6  # likewise, of the logits and their log-probabilities
 _NUMBER = 4  # bytes of a parameter, of its gradient, and of each of its moments: float32
@@ -197,8 +197,8 @@ def memory_bytes(
     It is reached in the backward pass: weights; the optimizer's moments, m, of ``moment_bytes``;
     gradients, g = 4, or 12 where micro-batches are added up (the sum so far, the new ones, the new
     sum); A, what the forward pass keeps, with f = 1.3, or 1.6 in half precision; :math:`\Lambda`,
-    logits and log-probabilities. Compiled on a CPU, a process took 270 to 380 MB more: the
-    compiler's own, which is not counted.
+    logits and log-probabilities. Compiled on a CPU, a process of 1M parameters took 140 MB more,
+    the compiler's own, which is not counted.
 
     With activation checkpointing :math:`fA + 1.6\,\Lambda` becomes :math:`4\,LBSD + \max(fA/L,
     1.6\,\Lambda)`: the inputs of all blocks, and beside them the logits, or, when those are gone,
