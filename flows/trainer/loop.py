@@ -291,9 +291,10 @@ def make_step(job: Job, world: World) -> Callable:
     if job.numerics.compile:
         # Compared with the eager step once, in small parts: its memory would stay with the process.
         reference = partial(eager, n_micro_batches=max(n_parts, min(rows, 8)))
-        precision, in_parts = job.training.precision, chunk > 0 or recompute
+        precision, on_cpu = job.training.precision, world.device.type == "cpu"
+        in_parts = on_cpu or chunk > 0 or recompute
         traced = in_compiled_blocks(lean, recompute=recompute) if in_parts else loss_and_gradients
-        if world.device.type == "cpu":
+        if on_cpu:
             step = compared(partial(eager, loss_and_gradients=traced), reference, precision)
         else:
             step = compile_step(

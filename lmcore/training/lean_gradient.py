@@ -19,7 +19,8 @@ value, rotated and normalised together, and the norm that has a shorter gradient
 Fifty steps of both are within 1e-4 of each other in every parameter
 (`tests/lmcore/training/test_lean_gradient.py`). `python -m benchmarks.training --readable` has time
 and memory of both, as the sides `lmcore` and `lmcore, torch.func`. Compiled, gradients are the same
-graph either way, and the compiler fuses the update.
+graph either way, and the compiler fuses the update; on a CPU a run compiles the blocks alone, and
+the rest is this.
 """
 
 from collections.abc import Callable

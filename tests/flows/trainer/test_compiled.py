@@ -8,6 +8,10 @@ import torch
 
 from flows.trainer import compiled
 from flows.trainer.compiled import compile_step, in_compiled_blocks, refuse_difference
+from flows.trainer.distributed import World
+from flows.trainer.job import Job
+from flows.trainer.loop import make_step
+from flows.trainer.numerics import Numerics, resolve
 from lmcore.errors import InputError
 from lmcore.model.config import ModelConfig
 from lmcore.model.positions import model_rotary_tables
@@ -141,4 +145,25 @@ def test_blocks_are_compiled_once_for_all_layers(
         state, found = step(state, batch)
         refuse_difference(expected, found, compiled.TOLERANCE[precision])
     assert counter.frame_count == 2
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("loss_chunk_tokens", [0, 3])
+def test_a_run_on_a_cpu_compiles_its_blocks_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, loss_chunk_tokens: int
+) -> None:
+    """One graph, whether or not the record of the run has a loss in chunks."""
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    torch._dynamo.reset()
+    counter, compile_ = CompileCounterWithBackend("aot_eager"), torch.compile
+    monkeypatch.setattr(torch, "compile", partial(compile_, backend=counter))
+    chosen = resolve(Numerics(threads=1), device="cpu", total_flops=0.0, micro_batch=2)
+    numerics = replace(chosen, compile=True, loss_chunk_tokens=loss_chunk_tokens)
+    model = replace(MODEL, n_layers=3)
+    step = make_step(Job("pretrain", model, TRAINING, numerics), World())
+    state = init_state(model, TRAINING)
+    for n in range(3):
+        state, _ = step(state, (BATCH[0].roll(n), BATCH[1].roll(n)))
+    assert counter.frame_count == 1
     torch._dynamo.reset()

@@ -172,3 +172,19 @@ def test_one_gain_alone_is_refused(given: str) -> None:
     eye = torch.eye(4)
     with pytest.raises(InputError, match="q_norm and k_norm go together"):
         multi_head_attention(eye[None], eye, eye, eye, eye, 2, **{given: torch.ones(2)})
+
+
+def test_attention_is_float32_on_a_cpu_whatever_the_matrices():
+    """Between half-precision products a CPU mixes in float32, and float64 stays what it is."""
+    seen = []
+
+    def mix(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, is_causal: bool) -> torch.Tensor:
+        seen.extend(t.dtype for t in (q, k, v))
+        return v
+
+    for dtype, wide in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
+        eye = torch.eye(4, dtype=dtype)
+        mixed = multi_head_attention(eye[None], eye, eye, eye, eye, 2, attention=mix)
+        assert seen == [wide] * 3
+        assert mixed.dtype == dtype
+        seen.clear()
