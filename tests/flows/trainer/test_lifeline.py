@@ -20,9 +20,13 @@ def test_passing_work_gives_its_memory_back(
 ) -> None:
     """Only meanwhile, and also when the work fails; what it left is handed back at the end."""
     monkeypatch.setattr(lifeline, "_keeps_freed_memory", True)
-    with pytest.raises(ZeroDivisionError), passing_memory():
+
+    def fail() -> None:
         assert told == ["give_back_freed_memory"]
         raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), passing_memory():
+        fail()
     assert told == ["give_back_freed_memory", "keep_freed_memory", "trim_memory"]
 
 
