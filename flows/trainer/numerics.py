@@ -21,7 +21,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Switch = Literal["auto", "on", "off"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
-# On a CPU compiling costs 5 to 15 s once and gives 3 to 9%, see `python -m benchmarks.training`.
+# On a CPU compiling costs 13 to 16 s once and gives 1 to 9%, see `python -m benchmarks.training`.
 # For an H200 it took 54 s and made the step 2.6 times faster (`--size cs336 --device cuda`).
 COMPILE_PAYS_AFTER_SECONDS = {"cpu": 1200.0, "cuda": 90.0, "mps": float("inf")}
 # Sustained FLOP/s of a small model, of a thread or of a GPU, to decide whether compiling can pay
