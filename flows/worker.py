@@ -10,6 +10,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from flows.disk.errors import lack_of_room
 from flows.progress.events import Event, to_line
 from flows.trainer.job import Job, read_job
 from flows.trainer.lifeline import die_with_parent, give_back_freed_memory, keep_freed_memory
@@ -28,7 +29,7 @@ def main(argv: list[str]) -> int:
     try:
         run(job)
     except InputError as error:
-        say(Event("failed", job.stage, str(error)))
+        say(Event("failed", job.stage, str(error), {"no_room": lack_of_room(error)}))
         return 1
     except Exception as error:
         text = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"

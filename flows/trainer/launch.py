@@ -99,7 +99,10 @@ def stop(process: subprocess.Popen[str]) -> None:
 def explain(code: int, job: Job, failure) -> Exception:
     """The exception for a process that ended with ``code``."""
     if failure is not None and not failure.data.get("bug"):
-        return InputError(failure.text)
+        error, number = InputError(failure.text), failure.data.get("no_room")
+        if number is not None:  # what it came from crosses by number, for the store to explain
+            error.__cause__ = OSError(number, os.strerror(number))
+        return error
     if failure is not None:
         return RuntimeError(f"the {job.stage} process failed: {failure.text}")
     if code == -signal.SIGKILL:

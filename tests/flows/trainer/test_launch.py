@@ -1,5 +1,6 @@
 """Starting a training process: its events pass, its failures are told apart, none is left."""
 
+import errno
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.disk.errors import lack_of_room
 from flows.progress.events import Event, silent, to_line
 from flows.trainer import launch as launching
 from flows.trainer.job import Job
@@ -105,6 +107,16 @@ def test_failure_that_the_user_can_mend(worker) -> None:
     worker(said(Event("failed", "pretrain", "the text is empty")) + "\nsys.exit(1)")
     with pytest.raises(InputError, match=r"^the text is empty$"):
         launch(JOB, silent)
+
+
+def test_lack_of_room_crosses_by_its_number(worker) -> None:
+    """Told in the worker's words alone it is still known for what it is, wherever it was met."""
+    worker(
+        said(Event("failed", "pretrain", "no room", {"no_room": errno.EDQUOT})) + "\nsys.exit(1)"
+    )
+    with pytest.raises(InputError) as caught:
+        launch(JOB, silent)
+    assert lack_of_room(caught.value) == errno.EDQUOT
 
 
 def test_bug_in_the_worker_shows_its_traceback(worker) -> None:
