@@ -36,6 +36,30 @@ def test_one_command_compares(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert words in shown
 
 
+def test_each_precision_has_its_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Products are made in what was asked for, ours and the module's, and the heading says so."""
+    seen = []
+
+    def compare(work: Work, *_: object) -> dict:
+        seen.append(work.training.precision)
+        return {"failed": [], "differences": []}
+
+    monkeypatch.setattr(command, "compare", compare)
+    monkeypatch.setattr(command, "peak_of", lambda work: None)
+    assert command.main([*TINY, "--mode", "eager", "--precision", "float32,bfloat16"]) == 0
+    assert seen == ["float32", "bfloat16"]
+    monkeypatch.undo()
+    out = tmp_path / "figures.json"
+    words = [*TINY, "--mode", "eager", "--against", "faithful", "--json", str(out)]
+    assert command.main([*words, "--precision", "bfloat16"]) == 0
+    ours, theirs = json.loads(out.read_text())[0]["rows"]
+    # bfloat16 has 8 bits of mantissa.
+    assert ours["loss"] == pytest.approx(theirs["loss"], abs=3e-2)
+    assert "bfloat16" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_compiled_sides_do_the_same_work(capsys: pytest.CaptureFixture[str]) -> None:
     """Compiled, our step and the module agree, and the time that it took is told."""
@@ -64,6 +88,7 @@ def test_a_side_that_fails_is_told(
     [
         (["--size", "2m"], "'2m': choose from tiny, 1m"),
         (["--steps", "0"], "'0': a whole number of at least 1"),
+        (["--precision", "int8"], "'int8': choose from float32"),
         (["--cuda-graph"], "--cuda-graph: only CUDA has such graphs"),
         (["--compile-mode", "default,fast"], "'fast': choose from default, reduce-overhead"),
     ],
