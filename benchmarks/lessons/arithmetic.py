@@ -44,7 +44,10 @@ def gradients(precision: Precision, n_micro_batches: int = 1) -> tuple[float, Pa
 
 def mean_of_means(n: int) -> Params:
     """What the gradients would be if every micro-batch weighed the same, whatever its size."""
-    parts = [_gradients(part, "float32", 1)[1] for part in micro_batches(_batch(), n)]
+    parts = [
+        _gradients((inputs, targets), "float32", 1)[1]
+        for inputs, targets in micro_batches(_batch(), n)
+    ]
     return {name: torch.stack([one[name] for one in parts]).mean(0) for name in parts[0]}
 
 

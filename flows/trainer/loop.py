@@ -27,6 +27,7 @@ from flows.trainer.distributed import (
     any_rank,
     join,
     leave,
+    rows_of_rank,
     sum_over_ranks,
 )
 from flows.trainer.feed import open_feed
@@ -271,8 +272,8 @@ def make_step(job: Job, world: World) -> Callable:
     the same graph either way, unless a loss in chunks or checkpointed blocks keep it in parts, and
     the compiler fuses the update itself.
     """
-    rows = job.training.batch_size // world.size
-    n_parts = rows // job.numerics.micro_batch
+    n_rows = job.training.batch_size // world.size
+    n_parts = n_rows // job.numerics.micro_batch
     chunk, recompute = job.numerics.loss_chunk_tokens, job.numerics.activation_checkpointing
     lean = partial(loss_and_gradients, differentiate=grad_and_value)
     gradients = partial(lean, block=checkpointed()) if recompute else lean
@@ -282,6 +283,7 @@ def make_step(job: Job, world: World) -> Callable:
         training=job.training,
         n_micro_batches=n_parts,
         rotary=model_rotary_tables(job.model, device=world.device),
+        rows=rows_of_rank(torch.arange(job.training.batch_size, device=world.device), world),
         loss_chunk_tokens=chunk,
         reduce=sum_over_ranks if world.size > 1 else None,
         loss_and_gradients=gradients,
@@ -290,7 +292,7 @@ def make_step(job: Job, world: World) -> Callable:
     eager = partial(step, adamw=fused_adamw_step) if world.device.type == "cpu" else step
     if job.numerics.compile:
         # Compared with the eager step once, in small parts: its memory would stay with the process.
-        reference = partial(eager, n_micro_batches=max(n_parts, min(rows, 8)))
+        reference = partial(eager, n_micro_batches=max(n_parts, min(n_rows, 8)))
         precision, on_cpu = job.training.precision, world.device.type == "cpu"
         in_parts = on_cpu or chunk > 0 or recompute
         traced = in_compiled_blocks(lean, recompute=recompute) if in_parts else loss_and_gradients

@@ -27,7 +27,8 @@ def checkpointed(block: Block = transformer_block) -> Block:
     kept and nothing is run twice.
 
     Args:
-      block: `transformer_block`, or one that `torch.compile` made; it draws nothing at random.
+      block: `transformer_block`, or one that `torch.compile` made; it draws nothing at random, for
+        dropout's factors are given to it.
 
     Returns:
       A block, for `forward` and `hidden_states`; of float32 residuals it keeps 4 BSD bytes.
@@ -56,6 +57,7 @@ def checkpointed(block: Block = transformer_block) -> Block:
         rotary: RotaryTables | tuple[Tensor, Tensor] | None = None,
         positions: Tensor | None = None,
         attention: Attention,
+        dropout: Tensor | None = None,
     ) -> Tensor:
         if _under_torch_func():
             raise InputError(
@@ -72,6 +74,7 @@ def checkpointed(block: Block = transformer_block) -> Block:
             rotary=rotary,
             positions=positions,
             attention=attention,
+            dropout=dropout,
         )
 
     return call

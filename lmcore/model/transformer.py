@@ -45,6 +45,7 @@ class Block(Protocol):
         rotary: RotaryTables | tuple[Tensor, Tensor] | None,
         positions: Tensor | None,
         attention: Attention,
+        dropout: Tensor | None,
     ) -> Tensor:
         """``[B, S, D]`` to ``[B, S, D]``."""
         ...
@@ -58,6 +59,7 @@ def transformer_block(
     rotary: RotaryTables | tuple[Tensor, Tensor] | None = None,
     positions: Tensor | None = None,
     attention: Attention = fused_attention,
+    dropout: Tensor | None = None,
 ) -> Tensor:
     r"""One block: attention mixes the positions, then the feed-forward layer works on each.
 
@@ -67,6 +69,9 @@ def transformer_block(
         \text{post:}\quad & z = \mathrm{norm}_1(x + \mathrm{MHA}(x)), \quad
                             y = \mathrm{norm}_2(z + \mathrm{FFN}(z))
 
+    With factors of dropout :math:`m`, :math:`m_1 \odot \mathrm{MHA}` and
+    :math:`m_2 \odot \mathrm{FFN}` stand for the two.
+
     Args:
       params: the block's own parameters, named as in `block_shapes`
         (``attn.q_proj.weight`` …); matrices may be in half precision.
@@ -75,6 +80,7 @@ def transformer_block(
       rotary: tables of `rotary_tables`, or None for no rotation.
       positions: ``[S]`` or ``[B, S]``, integers: rows of the tables; 0, 1, … by default.
       attention: what mixes the values, see `multi_head_attention`.
+      dropout: factors of the two, ``[B, 2, D]``, see `lmcore.training.dropout`; None for none.
 
     Returns:
       ``[B, S, D]``, in the dtype of ``x``: sums are kept in it, products in the matrices' dtype.
@@ -97,7 +103,7 @@ def transformer_block(
     """
 
     def mix(h: Tensor) -> Tensor:
-        return multi_head_attention(
+        mixed = multi_head_attention(
             h,
             params["attn.q_proj.weight"],
             params["attn.k_proj.weight"],
@@ -110,10 +116,11 @@ def transformer_block(
             attention=attention,
             q_norm=params["attn.q_norm.weight"] if config.qk_norm else None,
             k_norm=params["attn.k_norm.weight"] if config.qk_norm else None,
-        ).to(x.dtype)
+        )
+        return _drop(mixed.to(x.dtype), dropout, 0)
 
     def think(h: Tensor) -> Tensor:
-        return _feed_forward(params, config, h).to(x.dtype)
+        return _drop(_feed_forward(params, config, h).to(x.dtype), dropout, 1)
 
     if config.norm_position == "pre":
         z = x + mix(_normalise(params, config, "ln1", x))
@@ -137,6 +144,11 @@ def _feed_forward(params: Mapping[str, Tensor], config: ModelConfig, x: Tensor) 
     if config.feed_forward == "swiglu":
         return swiglu_layer(x, w1, w2, params["ffn.w3.weight"])
     return feed_forward(x, w1, w2, _ACTIVATIONS[config.feed_forward])
+
+
+def _drop(x: Tensor, dropout: Tensor | None, place: int) -> Tensor:
+    """``[B, S, D]`` times the factors of one place, ``[B, D]``, the same at every position."""
+    return x if dropout is None else x * dropout[:, place, None, :].to(x.dtype)
 
 
 def block_params(params: Mapping[str, Tensor], layer: int) -> Params:
@@ -190,6 +202,7 @@ def hidden_states(
     rotary: RotaryTables | tuple[Tensor, Tensor] | None = None,
     attention: Attention = fused_attention,
     block: Block = transformer_block,
+    dropout: Tensor | None = None,
 ) -> Tensor:
     r"""The model without its output matrix: what each position knows of the token after it.
 
@@ -211,6 +224,8 @@ def hidden_states(
         they are not given, which costs a copy to the device.
       attention: what mixes the values; not used with a cache.
       block: `transformer_block`, or a compiled one.
+      dropout: factors of what the embedding and each block's two layers write,
+        ``[B, 1 + 2L, D]``, see `lmcore.training.dropout`; None for none.
 
     Returns:
       ``[B, S, D]``, in the dtype of the token embeddings, normalised where the config has norms
@@ -233,7 +248,7 @@ def hidden_states(
         rotary = model_rotary_tables(config, device=token_ids.device)
     if cache is not None and positions is None:
         positions = cached_positions(cache, token_ids)
-    x = embedding(token_ids, params["token_embeddings.weight"])  # [B, S, D]
+    x = _drop(embedding(token_ids, params["token_embeddings.weight"]), dropout, 0)  # [B, S, D]
     for layer in range(config.n_layers):
         x = block(
             cast_matrices(block_params(params, layer), compute_dtype),
@@ -242,6 +257,7 @@ def hidden_states(
             rotary=rotary,
             positions=positions,
             attention=attention if cache is None else cached_attention(cache, layer),
+            dropout=None if dropout is None else dropout[:, 1 + 2 * layer : 3 + 2 * layer],
         )
     return _normalise(params, config, "ln_final", x)
 
@@ -314,6 +330,7 @@ def forward(
     rotary: RotaryTables | tuple[Tensor, Tensor] | None = None,
     attention: Attention = fused_attention,
     block: Block = transformer_block,
+    dropout: Tensor | None = None,
 ) -> Tensor:
     r"""Logits of the next token at every position.
 
@@ -335,6 +352,7 @@ def forward(
       attention: what mixes the values: `fused_attention`, `flash_attention` or
         `scaled_dot_product_attention`.
       block: `transformer_block`, or a compiled one.
+      dropout: factors of dropout, see `hidden_states`; None for none.
 
     Returns:
       ``[B, S, V]``, float32 (float64 for float64 parameters).
@@ -363,5 +381,6 @@ def forward(
         rotary=rotary,
         attention=attention,
         block=block,
+        dropout=dropout,
     )
     return output_logits(params, hidden, compute_dtype=compute_dtype)

@@ -42,6 +42,9 @@ class TrainingConfig:
     """Pull of every matrix towards zero, a step, as a share of the learning rate."""
     max_grad_norm: float = 1.0
     """Gradients whose joint norm is above this are scaled down to it; 0 turns clipping off."""
+    dropout: float = 0.0
+    """Share of the channels that the embedding and each layer write that a sequence goes without in
+    a step, against overfitting where text is seen many times; 0 drops none."""
     optimizer: Optimizer = "adamw"
     """What moves the parameters: adamw all of them; muon the matrices of the blocks, and AdamW the
     embeddings, the head and the norms."""
@@ -116,6 +119,7 @@ def _range_faults(config: TrainingConfig) -> list[str]:
         ("embedding_lr_ratio", positive, 1e6, "above 0 and at most 1e6"),
         ("muon_max_lr", positive, 1e6, "above 0 and at most 1e6"),
         ("muon_momentum", 0, 1 - 1e-9, "at least 0 and below 1"),
+        ("dropout", 0, 1 - 1e-9, "at least 0 and below 1"),
         ("max_grad_norm", 0, math.inf, "at least 0"),
         ("max_bad_steps", 1, math.inf, "at least 1"),
         ("max_rollbacks", 0, math.inf, "at least 0"),

@@ -27,10 +27,13 @@ from lmcore.training.loss import chunked_nats, count_tokens, token_nats
 Batch = tuple[Tensor, Tensor]
 """Input ids and target ids, each ``[B, S]`` int64; the target of a padded position is -100."""
 
+Rows = tuple[Tensor, ...]
+"""A batch or a part of it, and with dropout its factors: tensors of equal first size."""
+
 Reduce = Callable[[Params], Params]
 """From a flat dict of this rank's tensors to the dict of their sums over all ranks."""
 
-Differentiate = Callable[..., Callable[[Params, Batch], tuple[Params, tuple[Tensor, Tensor]]]]
+Differentiate = Callable[..., Callable[[Params, Rows], tuple[Params, tuple[Tensor, Tensor]]]]
 """From a function with something beside its value to one that gives gradients and both."""
 
 
@@ -52,6 +55,7 @@ class LossAndGradients(Protocol):
         loss_chunk_tokens: int,
         reduce: Reduce | None,
         rotary: RotaryTables | None,
+        dropout: Tensor | None,
     ) -> tuple[Tensor, Params]: ...
 
 
@@ -66,6 +70,7 @@ def loss_and_gradients(
     loss_chunk_tokens: int = 0,
     reduce: Reduce | None = None,
     rotary: RotaryTables | None = None,
+    dropout: Tensor | None = None,
     block: Block = transformer_block,
     differentiate: Differentiate = torch.func.grad_and_value,
 ) -> tuple[Tensor, Params]:
@@ -94,6 +99,7 @@ def loss_and_gradients(
         the token count, then with loss and gradients.
       rotary: ``model_rotary_tables(model)`` on the parameters' device; made anew where not given.
         Compiled, they must be given: they cannot be made under a transform.
+      dropout: ``dropout_factors`` of the batch, ``[B, P, D]``; None drops nothing.
       block: ``transformer_block``, or a compiled one.
       differentiate: what takes the gradient of a function of the parameters; its lean twin is
         ``lean_gradient.grad_and_value``.
@@ -125,12 +131,13 @@ def loss_and_gradients(
         "block": block,
     }
 
-    def scaled_loss(params: Params, part: Batch) -> tuple[Tensor, Tensor]:
+    def scaled_loss(params: Params, part: Rows) -> tuple[Tensor, Tensor]:
         loss = _sum_of_nats(params, part, model, loss_chunk_tokens, options) / n_tokens
         return (loss if scale is None else loss * scale), loss.detach()
 
     gradient = differentiate(scaled_loss, has_aux=True)
-    parts = (gradient(params, part) for part in micro_batches(batch, n_micro_batches))
+    rows: Rows = batch if dropout is None else (*batch, dropout)
+    parts = (gradient(params, part) for part in micro_batches(rows, n_micro_batches))
     grads, loss = fold(_add, ((grads, loss) for grads, (_, loss) in parts))
     if reduce is not None:
         total = reduce({_LOSS: loss, **grads})
@@ -160,7 +167,7 @@ def compute_dtype(precision: Precision) -> torch.dtype | None:
     return table[precision]
 
 
-def micro_batches(batch: Batch, n: int) -> Iterator[Batch]:
+def micro_batches(batch: Rows, n: int) -> Iterator[Rows]:
     """Yield the batch in ``n`` parts along its first axis, their sizes at most one apart.
 
     Args:
@@ -184,15 +191,15 @@ def micro_batches(batch: Batch, n: int) -> Iterator[Batch]:
             f"{n} micro-batches cannot be made of {size} sequences: choose from 1 to {size}, "
             "or raise --training.batch-size"
         )
-    inputs, targets = (torch.tensor_split(tensor, n) for tensor in batch)
-    yield from zip(inputs, targets, strict=True)
+    yield from zip(*(torch.tensor_split(tensor, n) for tensor in batch), strict=True)
 
 
 def _sum_of_nats(
-    params: Params, batch: Batch, model: ModelConfig, chunk: int, options: dict[str, Any]
+    params: Params, part: Rows, model: ModelConfig, chunk: int, options: dict[str, Any]
 ) -> Tensor:
     """Sum the loss over the tokens of one micro-batch."""
-    inputs, targets = batch
+    inputs, targets, *dropout = part
+    options = {**options, "dropout": dropout[0]} if dropout else options
     if not chunk:
         return token_nats(forward(params, model, inputs, **options), targets).sum()
     hidden = hidden_states(params, model, inputs, **options)

@@ -29,12 +29,12 @@ import torch
 from torch import Tensor
 
 from lmcore.params import Params, map_params
-from lmcore.training.gradient import Batch
+from lmcore.training.gradient import Rows
 
 
 def grad_and_value(
-    function: Callable[[Params, Batch], tuple[Tensor, Tensor]], *, has_aux: bool
-) -> Callable[[Params, Batch], tuple[Params, tuple[Tensor, Tensor]]]:
+    function: Callable[[Params, Rows], tuple[Tensor, Tensor]], *, has_aux: bool
+) -> Callable[[Params, Rows], tuple[Params, tuple[Tensor, Tensor]]]:
     r"""Return the function that gives the gradient of ``function`` and its value.
 
     .. math:: (\theta, x) \mapsto \big(\nabla_\theta f(\theta, x),\; (f(\theta, x), a)\big)
@@ -60,10 +60,10 @@ def grad_and_value(
     if not has_aux:
         raise ValueError("has_aux is False: the function must return its value and an extra")
 
-    def differentiate(params: Params, batch: Batch) -> tuple[Params, tuple[Tensor, Tensor]]:
+    def differentiate(params: Params, rows: Rows) -> tuple[Params, tuple[Tensor, Tensor]]:
         leaves = map_params(lambda param: param.detach().requires_grad_(), params)
         with torch.enable_grad():
-            value, aux = function(leaves, batch)
+            value, aux = function(leaves, rows)
         grads = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
         return dict(zip(leaves, grads, strict=True)), (value.detach(), aux.detach())
 

@@ -17,6 +17,7 @@ from lmcore.optimizer.update import OptimizerState, optimizer_init, optimizer_st
 from lmcore.params import Params, map_params
 from lmcore.training import gradient
 from lmcore.training.config import TrainingConfig, n_steps
+from lmcore.training.dropout import dropout_factors
 from lmcore.training.gradient import Batch, LossAndGradients, Reduce
 from lmcore.training.recovery import Recovery, after_step, init_recovery
 
@@ -83,6 +84,7 @@ def train_step(
     loss_chunk_tokens: int = 0,
     reduce: Reduce | None = None,
     rotary: RotaryTables | None = None,
+    rows: Tensor | None = None,
     loss_and_gradients: LossAndGradients = gradient.loss_and_gradients,
     adamw: Callable[..., tuple[Params, AdamWState]] = adamw_step,
     in_place: bool = False,
@@ -104,12 +106,14 @@ def train_step(
       batch: input and target ids, ``[B, S]`` int64 each, on the state's device; of this rank, where
         there are several.
       model: the configuration of the model.
-      training: learning rate, decay, clipping, precision (not "auto").
+      training: learning rate, decay, clipping, dropout, precision (not "auto").
       n_micro_batches: parts of the batch that are in memory one after the other.
       loss_chunk_tokens: tokens whose logits exist at once; 0 for all of a micro-batch.
       reduce: sums a dict of tensors over the ranks; None where there is one.
       rotary: ``model_rotary_tables(model)`` on the state's device; made anew in each step where not
         given, and needed when this function is compiled.
+      rows: numbers of this rank's sequences in the whole batch, ``[B]`` integers, by which channels
+        are dropped; None for 0, 1, …
       loss_and_gradients: how the loss is differentiated. ``functools.partial`` of the default takes
         a compiled ``block``; a twin must give the same values.
       adamw: how AdamW moves what it moves; ``fused_adamw_step`` is its lean twin.
@@ -119,8 +123,9 @@ def train_step(
 
     Returns:
       The state after the step, and what happened, as 0-d tensors that nobody has waited for:
-      ``loss`` (nats a token, over all ranks), ``grad_norm`` (before clipping), ``lr``, ``finite``
-      (bool), ``loss_scale`` (of this step), ``bad_steps`` (in a row) and ``skipped`` (of the run).
+      ``loss`` (nats a token, over all ranks, without the channels dropped), ``grad_norm`` (before
+      clipping), ``lr``, ``finite`` (bool), ``loss_scale`` (of this step), ``bad_steps`` (in a row)
+      and ``skipped`` (of the run).
 
     Raises:
       InputError: precision "auto", or a batch that cannot be cut into so many micro-batches.
@@ -148,6 +153,7 @@ def train_step(
         loss_chunk_tokens=loss_chunk_tokens,
         reduce=reduce,
         rotary=rotary,
+        dropout=dropout_of(state.step, batch, rows, model=model, training=training),
     )
     max_norm = training.max_grad_norm or math.inf
     grads, grad_norm = clip_by_global_norm(grads, max_norm, in_place=in_place)
@@ -181,6 +187,39 @@ def train_step(
         "skipped": recovery.skipped,
     }
     return TrainState(params, optimizer, state.step + 1, recovery), metrics
+
+
+def dropout_of(
+    step: Tensor,
+    batch: Batch,
+    rows: Tensor | None = None,
+    *,
+    model: ModelConfig,
+    training: TrainingConfig,
+) -> Tensor | None:
+    """Return the factors of dropout of one step, or None where nothing is dropped.
+
+    Args:
+      step: 0-d int64, counted from 0.
+      batch: its sequences are counted, and its device is taken.
+      rows: their numbers in the whole batch; None for 0, 1, …
+      model: the configuration of the model.
+      training: its ``dropout`` and ``seed``.
+
+    Returns:
+      ``[B, P, D]`` of ``dropout_factors``.
+
+    Example:
+      >>> ids, model = torch.zeros(2, 4, dtype=torch.int64), ModelConfig(d_model=8, n_layers=1)
+      >>> training = TrainingConfig(dropout=0.1)
+      >>> dropout_of(torch.tensor(0), (ids, ids), model=model, training=training).shape
+      torch.Size([2, 3, 8])
+    """
+    if not training.dropout:
+        return None
+    if rows is None:
+        rows = torch.arange(len(batch[0]), device=batch[0].device)
+    return dropout_factors(model, training.dropout, seed=training.seed, step=step, rows=rows)
 
 
 def learning_rate(step: Tensor, training: TrainingConfig, context_length: int) -> Tensor:

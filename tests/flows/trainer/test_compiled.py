@@ -97,7 +97,7 @@ def test_step_is_compiled_once(monkeypatch: pytest.MonkeyPatch, precision: Preci
     torch._dynamo.reset()
     counter, compile_ = CompileCounterWithBackend("eager"), torch.compile
     monkeypatch.setattr(torch, "compile", partial(compile_, backend=counter))
-    training = replace(TRAINING, precision=precision, embedding_lr_ratio=3.0)
+    training = replace(TRAINING, precision=precision, embedding_lr_ratio=3.0, dropout=0.2)
     rotary = model_rotary_tables(MODEL)
     step = compile_step(
         partial(train_step, model=MODEL, training=training, rotary=rotary, in_place=True), precision
@@ -114,18 +114,21 @@ def test_step_is_compiled_once(monkeypatch: pytest.MonkeyPatch, precision: Preci
     torch._dynamo.reset()
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_blocks_are_compiled_once_for_all_layers(
-    monkeypatch: pytest.MonkeyPatch, precision: Precision, recompute: bool
+    monkeypatch: pytest.MonkeyPatch, precision: Precision, recompute: bool, dropout: float
 ) -> None:
-    """A graph for the blocks and one for the update: none more for layers, chunks or steps."""
+    """A graph for the blocks, one for the update, one for what is dropped: none more for layers,
+    chunks or steps."""
     from torch._dynamo.testing import CompileCounterWithBackend
 
     torch._dynamo.reset()
     counter, compile_ = CompileCounterWithBackend("aot_eager"), torch.compile
     monkeypatch.setattr(torch, "compile", partial(compile_, backend=counter))
-    model, training = replace(MODEL, n_layers=3), replace(TRAINING, precision=precision)
+    model = replace(MODEL, n_layers=3)
+    training = replace(TRAINING, precision=precision, dropout=dropout)
     lean = partial(loss_and_gradients, differentiate=grad_and_value)
     eager = partial(
         train_step,
@@ -144,7 +147,7 @@ def test_blocks_are_compiled_once_for_all_layers(
         plain, expected = eager(plain, batch)
         state, found = step(state, batch)
         refuse_difference(expected, found, compiled.TOLERANCE[precision])
-    assert counter.frame_count == 2
+    assert counter.frame_count == (3 if dropout else 2)
     torch._dynamo.reset()
 
 
@@ -160,9 +163,9 @@ def test_a_run_on_a_cpu_compiles_its_blocks_and_nothing_else(
     monkeypatch.setattr(torch, "compile", partial(compile_, backend=counter))
     chosen = resolve(Numerics(threads=1), device="cpu", total_flops=0.0, micro_batch=2)
     numerics = replace(chosen, compile=True, loss_chunk_tokens=loss_chunk_tokens)
-    model = replace(MODEL, n_layers=3)
-    step = make_step(Job("pretrain", model, TRAINING, numerics), World())
-    state = init_state(model, TRAINING)
+    model, training = replace(MODEL, n_layers=3), replace(TRAINING, dropout=0.2)
+    step = make_step(Job("pretrain", model, training, numerics), World())
+    state = init_state(model, training)
     for n in range(3):
         state, _ = step(state, (BATCH[0].roll(n), BATCH[1].roll(n)))
     assert counter.frame_count == 1

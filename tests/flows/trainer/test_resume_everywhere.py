@@ -69,7 +69,7 @@ def new_job(
     def make(name: str, **settings: object) -> Job:
         job = small_training.new_job(tmp_path / name)
         model = replace(job.model, n_layers=1)
-        training = replace(job.training, tokens=STEPS * 4 * 32, validate_every=20)
+        training = replace(job.training, tokens=STEPS * 4 * 32, validate_every=20, dropout=0.1)
         numerics = replace(job.numerics, compile=compiles)
         job = replace(job, model=model, training=training, numerics=numerics, compiled=kernels)
         return replace(job, **settings)  # type: ignore[arg-type]

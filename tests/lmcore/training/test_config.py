@@ -19,6 +19,7 @@ BAD = {
     "beta2": -0.1,
     "eps": 0.0,
     "weight_decay": -1.0,
+    "dropout": 1.0,
     "optimizer": "sgd",
     "embedding_lr_ratio": 0.0,
     "muon_max_lr": 0.0,
