@@ -7,7 +7,8 @@ text, over several seeds. One run follows the other, each on all cores; tokenize
 before the clock runs, on the training text, for both alike.
 
 `--tried` instead trains ours once for each of the settings that were tried, changed one at a time,
-and tells the half of the text on which the settings were chosen.
+and tells the half of the text on which the settings were chosen; those of a third of the time, or
+with `--tried whole` those of the whole.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.time_to_quality.report import report, tried_report
-from benchmarks.time_to_quality.settings import OURS, variants
+from benchmarks.time_to_quality.settings import OURS, Settings, variants
 from benchmarks.time_to_quality.sides import Attempt, Result, Side, recipe
 from benchmarks.time_to_quality.texts import FILES, Documents, documents, write_streams
 from flows.trainer.lifeline import CLEARED, environment
@@ -64,7 +65,13 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--vocabularies", type=int, nargs="+", default=[2048, 4096], help="the recipe's"
     )
-    parser.add_argument("--tried", action="store_true", help="one run for each setting tried")
+    parser.add_argument(
+        "--tried",
+        nargs="?",
+        choices=Settings._fields,
+        const="third",
+        help="one run for each setting tried beside those of a third of the time, or of the whole",
+    )
     parser.add_argument("--json", type=Path, help="file that gets all the figures")
     return parser
 
@@ -132,10 +139,10 @@ def compare(bench: Bench, options: argparse.Namespace) -> tuple[str, list]:
         rows = {f"{best.name}, vocabulary {best.model.vocab_size}": [result]}
         for seed in range(1, options.seeds):
             rows[next(iter(rows))].append(bench.run(corpus, best, options.seconds, seed))
-        for share in (3, 1):
+        for side, share in zip(OURS[corpus], (3, 1), strict=True):
             seconds = options.seconds / share
-            rows[f"lmcore, {seconds:.3g} s"] = [
-                bench.run(corpus, OURS[corpus], seconds, seed) for seed in range(options.seeds)
+            rows[f"{side.name}, {seconds:.3g} s"] = [
+                bench.run(corpus, side, seconds, seed) for seed in range(options.seeds)
             ]
         others = [
             (f"{s.name}, vocabulary {s.model.vocab_size}", r) for s, r in first if s is not best
@@ -157,7 +164,7 @@ def tried(bench: Bench, options: argparse.Namespace) -> tuple[str, list]:
     for corpus in options.corpus:
         rows = {
             name: [bench.run(corpus, side, options.seconds, seed) for seed in range(options.seeds)]
-            for name, side in variants(OURS[corpus]).items()
+            for name, side in variants(getattr(OURS[corpus], options.tried)).items()
         }
         texts.append(tried_report(corpus, rows, options.threads))
         found.append(

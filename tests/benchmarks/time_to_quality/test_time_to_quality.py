@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,10 +106,10 @@ def test_the_schedule_ends_with_the_run():
 
 def test_every_setting_that_was_tried_can_be_trained():
     """Each change changes a corpus's settings, once, and what it gives has no faults."""
-    every = {corpus: variants(side) for corpus, side in OURS.items()}
-    assert set().union(*every.values()) == set(TRIED)
-    for corpus, found_by_name in every.items():
-        assert found_by_name["as chosen"] == OURS[corpus]
+    every = [(side, variants(side)) for settings in OURS.values() for side in settings]
+    assert set().union(*(found for _, found in every)) == set(TRIED)
+    for chosen, found_by_name in every:
+        assert found_by_name["as chosen"] == chosen
         sides = list(found_by_name.values())
         assert all(side not in sides[:n] for n, side in enumerate(sides))
         for found in sides:
@@ -122,20 +123,25 @@ def test_the_command_tells_both_and_writes_the_figures(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
     """From texts to the table, in processes as in a real run."""
-    monkeypatch.setitem(settings.OURS, "tinystories", SMALL)
+    small = settings.Settings(SMALL, replace(SMALL, name="lmcore, again"))
+    monkeypatch.setitem(settings.OURS, "tinystories", small)
     figures = tmp_path / "figures.json"
     words = ["--data", str(data), "--corpus", "tinystories", "--seconds", "0.5", "--seeds", "1"]
     words += ["--threads", "1", "--contexts", "16", "32", "--vocabularies", "300"]
     command.main([*words, "--json", str(figures)])
     printed = capsys.readouterr().out
-    for expected in ("recipe, context", "lmcore, 0.5 s", "in a third of its time", "otherwise"):
+    for expected in (
+        "recipe, context",
+        "lmcore, again, 0.5 s",
+        "in a third of its time",
+        "otherwise",
+    ):
         assert expected in printed
     (found,) = json.loads(figures.read_text())
     assert len(found["rows"]) == 3
     assert all(row[0]["steps"] >= 1 for row in found["rows"].values())
     chosen = {name: TRIED[name] for name in ("as chosen", "ReLU²")}
     monkeypatch.setattr(settings, "TRIED", chosen)
-    monkeypatch.setitem(command.OURS, "tinystories", SMALL)
     command.main([*words, "--tried"])
     assert "ReLU²" in capsys.readouterr().out
 
