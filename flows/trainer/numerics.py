@@ -172,6 +172,26 @@ def compile_pays(device: str, seconds: float) -> bool:
     return not missing_for_compiling(device) and seconds > COMPILE_PAYS_AFTER_SECONDS[device]
 
 
+def will_compile(numerics: Numerics, device: str, *, total_flops: float, precision: str) -> bool:
+    """Whether a run of so much work compiles its step: as asked, or where that pays.
+
+    Args:
+      numerics: what was asked for.
+      device: where the run computes.
+      total_flops: of the whole run.
+      precision: resolved.
+    """
+    if numerics.compile != "auto":
+        return numerics.compile == "on"
+    speed = sustained_flops(device, precision, threads_of(numerics)) * numerics.processes
+    return compile_pays(device, total_flops / speed)
+
+
+def threads_of(numerics: Numerics) -> int:
+    """CPU threads of each training process: those asked for, or its share of the cores."""
+    return numerics.threads or max(1, available_cores() // numerics.processes)
+
+
 def missing_for_compiling(device: str) -> str:
     """What torch.compile needs for the device and this machine lacks, in words; "" for nothing."""
     if device == "cpu":
@@ -214,9 +234,6 @@ def resolve(
     """
     from importlib.metadata import version
 
-    threads = numerics.threads or max(1, available_cores() // numerics.processes)
-    seconds = total_flops / sustained_flops(device, precision, threads) / numerics.processes
-    wanted = {"on": True, "off": False, "auto": compile_pays(device, seconds)}
     if numerics.compile == "on" and (missing := missing_for_compiling(device)):
         raise InputError(
             f"--numerics.compile is on and this machine lacks {missing}, which torch.compile needs "
@@ -230,9 +247,9 @@ def resolve(
         )
     return Resolved(
         device=device,
-        compile=wanted[numerics.compile],
+        compile=will_compile(numerics, device, total_flops=total_flops, precision=precision),
         micro_batch=numerics.micro_batch or micro_batch,
-        threads=threads,
+        threads=threads_of(numerics),
         processes=numerics.processes,
         torch=version("torch"),
         machine=platform.machine(),

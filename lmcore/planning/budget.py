@@ -23,6 +23,8 @@ _LOGITS = 1.6  # likewise, of the logits and their log-probabilities
 _NUMBER = 4  # bytes of a parameter, of its gradient, and of each of its moments: float32
 PROCESS_BYTES = 300_000_000
 """What a training process holds before its first tensor: Python, torch, its libraries."""
+COMPILER_BYTES = 140_000_000
+"""What torch.compile adds to that on a CPU: its modules, 120 MB, and what it remembers."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ def plan(
     activation_checkpointing: bool = False,
     n_ranks: int = 1,
     device: str = "cpu",
+    compiled: bool = False,
 ) -> Budget:
     """Work out what a run will cost.
 
@@ -135,6 +138,7 @@ def plan(
       activation_checkpointing: blocks are ``checkpointed``.
       n_ranks: training processes that share a batch.
       device: where, "cpu" or another.
+      compiled: the step is.
 
     Returns:
       The budget. Parameters, steps, tokens and FLOPs are exact; memory and disk are estimates.
@@ -169,6 +173,7 @@ def plan(
             activation_checkpointing=activation_checkpointing,
             n_ranks=n_ranks,
             device=device,
+            compiled=compiled,
         ),
         disk=DiskBytes(
             corpus=corpus_bytes,
@@ -189,6 +194,7 @@ def memory_bytes(
     activation_checkpointing: bool = False,
     n_ranks: int = 1,
     device: str = "cpu",
+    compiled: bool = False,
 ) -> MemoryBytes:
     r"""Estimate the peak memory of a training process of the lean step, updating in place.
 
@@ -197,8 +203,8 @@ def memory_bytes(
     It is reached in the backward pass: weights; the optimizer's moments, m, of ``moment_bytes``;
     gradients, g = 4, or 12 where micro-batches are added up (the sum so far, the new ones, the new
     sum); A, what the forward pass keeps, with f = 1.3, or 1.6 in half precision; :math:`\Lambda`,
-    logits and log-probabilities. Compiled on a CPU, a process of 1M parameters took 140 MB more,
-    the compiler's own, which is not counted.
+    logits and log-probabilities. To the process belongs the compiler, where the step is compiled on
+    a CPU.
 
     With activation checkpointing :math:`fA + 1.6\,\Lambda` becomes :math:`4\,LBSD + \max(fA/L,
     1.6\,\Lambda)`: the inputs of all blocks, and beside them the logits, or, when those are gone,
@@ -212,6 +218,7 @@ def memory_bytes(
       activation_checkpointing: blocks are ``checkpointed``.
       n_ranks: training processes that share a batch.
       device: where; on a CPU attention is float32 in every precision.
+      compiled: the step is.
 
     Returns:
       Bytes by part.
@@ -242,7 +249,8 @@ def memory_bytes(
         activations, logits = max((inputs, logits), (inputs + one_block, 0), key=sum)
     moments = moment_bytes(model, training)
     weights = _NUMBER * n_params
-    return MemoryBytes(weights, moments, gradients, activations, logits, PROCESS_BYTES)
+    process = PROCESS_BYTES + (COMPILER_BYTES if compiled and device == "cpu" else 0)
+    return MemoryBytes(weights, moments, gradients, activations, logits, process)
 
 
 def moment_bytes(model: ModelConfig, training: TrainingConfig) -> int:
@@ -278,6 +286,7 @@ def fit_micro_batch(
     loss_chunk_tokens: int = 0,
     activation_checkpointing: bool = False,
     device: str = "cpu",
+    compiled: bool = False,
 ) -> int:
     """Return the most sequences of a process that fit into memory at once.
 
@@ -289,6 +298,7 @@ def fit_micro_batch(
       loss_chunk_tokens: as in ``train_step``.
       activation_checkpointing: blocks are ``checkpointed``.
       device: as in ``memory_bytes``.
+      compiled: the step is.
 
     Returns:
       A divisor of a process's share of the batch, so that all micro-batches are equal; 1 where not
@@ -308,6 +318,7 @@ def fit_micro_batch(
             activation_checkpointing=activation_checkpointing,
             n_ranks=n_ranks,
             device=device,
+            compiled=compiled,
         )
         if not memory_bytes_free or needed.total <= memory_bytes_free:
             return micro_batch

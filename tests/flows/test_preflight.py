@@ -17,6 +17,7 @@ from flows.presets import PRESETS
 from flows.runs_folder import STAGE_NAMES
 from flows.trainer.numerics import Resolved
 from lmcore.model.counts import count_params, training_flops
+from lmcore.planning.budget import COMPILER_BYTES
 from lmcore.training.config import n_steps
 
 NUMERICS = Resolved("cpu", False, 8, 2, 1, "2.11.0", "x86_64", "avx2")
@@ -79,6 +80,16 @@ def test_saved_memory_is_planned_for(machine: dict[str, float]) -> None:
     shown = dict(after.rows(asked))["numerics"]
     assert "logits of 512 tokens at once, blocks computed twice" in shown
     assert "twice" not in dict(after.rows(NUMERICS))["numerics"]
+
+
+def test_the_compiler_is_planned_for() -> None:
+    """Where the step will be compiled, as asked or as the run is long, the process is larger."""
+    config = PRESETS["tinystories"]
+    totals = {}
+    for switch in ("on", "off"):
+        asked = replace(config, numerics=replace(config.numerics, micro_batch=8, compile=switch))
+        totals[switch] = plan(asked, "cpu", Path("/"), 2).budget.memory.total
+    assert totals["on"] - totals["off"] == COMPILER_BYTES
 
 
 def test_model_that_cannot_fit_is_refused(machine: dict[str, float]) -> None:

@@ -14,7 +14,14 @@ from lmcore.model.config import ModelConfig
 from lmcore.model.counts import count_params, training_flops
 from lmcore.model.init import init_params
 from lmcore.params import count, flatten
-from lmcore.planning.budget import PROCESS_BYTES, faults, fit_micro_batch, memory_bytes, plan
+from lmcore.planning.budget import (
+    COMPILER_BYTES,
+    PROCESS_BYTES,
+    faults,
+    fit_micro_batch,
+    memory_bytes,
+    plan,
+)
 from lmcore.training.config import Optimizer, TrainingConfig
 from lmcore.training.step import init_state
 
@@ -51,6 +58,19 @@ def test_adding_up_micro_batches_holds_three_sets_of_gradients():
     assert three == 3 * one == 12 * count_params(MODEL).total
     split = memory_bytes(MODEL, TRAINING, micro_batch=12, n_ranks=2)
     assert split.gradients == one
+
+
+def test_a_compiler_takes_room_where_it_works():
+    """On a CPU in the training process itself; a GPU's memory has none of it."""
+    for device, expected in (("cpu", COMPILER_BYTES), ("cuda", 0)):
+        eager, compiled = (
+            memory_bytes(MODEL, TRAINING, micro_batch=8, device=device, compiled=compiled)
+            for compiled in (False, True)
+        )
+        assert compiled.process - eager.process == compiled.total - eager.total == expected
+    (free,) = {memory_bytes(MODEL, TRAINING, micro_batch=12).total}
+    assert fit_micro_batch(MODEL, TRAINING, free) == 12
+    assert fit_micro_batch(MODEL, TRAINING, free, compiled=True) < 12
 
 
 @settings(deadline=None)
