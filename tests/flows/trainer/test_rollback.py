@@ -15,12 +15,13 @@ from flows.trainer import loop, rollback
 from flows.trainer.feed import HostFeed
 from flows.trainer.graphed import graph_step
 from flows.trainer.job import Job
+from flows.trainer.numerics import missing_for_compiling
 from flows.trainer.rollback import LossReader
 from lmcore.errors import InputError
 from lmcore.params import map_params
 from lmcore.training.spikes import LossWatch
 from tests import small_training
-from tests.small_training import result_of
+from tests.small_training import result_of, run_worker
 
 STEPS = 60
 # By the index of the batch: one bad step alone is skipped; three in a row go back; so do two high
@@ -264,6 +265,60 @@ def test_a_recorded_step_goes_on_after_a_rollback(
     job = new_job()
     job = replace(job, numerics=replace(job.numerics, cuda_graph=True))
     assert train(job)["weights"] == whole["weights"]
+
+
+# What `Injected` does, for a process of its own that finds this first on its path.
+INJECTOR = f"""
+import torch
+from flows.trainer import loop
+from flows.trainer.feed import HostFeed
+from lmcore.params import map_params
+
+take, differentiate, read = HostFeed.batch, loop.loss_and_gradients, []
+
+def batch(feed, index):
+    read.append(index)
+    return take(feed, index)
+
+def loss_and_gradients(*args, **settings):
+    loss, grads = differentiate(*args, **settings)
+    fault = {FAULTS}.get(read[-1])
+    if fault == "nan":
+        return loss, map_params(lambda grad: grad * torch.nan, grads)
+    if fault == "spike":
+        return loss + 100.0, map_params(torch.neg, grads)
+    return loss, grads
+
+HostFeed.batch, loop.loss_and_gradients = batch, loss_and_gradients
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes", [{"processes": 2, "micro_batch": 2}, {"compile": True}], ids=["two", "compiled"]
+)
+def test_other_ways_to_step_go_back_alike(
+    changes: dict, new_job: Callable[..., Job], tmp_path: Path, injected: Injected
+) -> None:
+    """In two processes, or compiled: the same events, and the losses of one eager process."""
+    if changes.get("compile") and (missing := missing_for_compiling("cpu")):
+        pytest.skip(f"torch.compile needs {missing}")
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "sitecustomize.py").write_text(INJECTOR)
+    injected.faults = FAULTS
+    jobs = [new_job("eager"), new_job("other", compiled=str(tmp_path / "kernels"))]
+    jobs = [replace(job, training=replace(job.training, dropout=0.1)) for job in jobs]
+    train(jobs[0])
+    jobs[1] = replace(jobs[1], numerics=replace(jobs[1].numerics, **changes))
+    run_worker(jobs[1], str(tmp_path / "first"))
+    one, other = map(log_of, jobs)
+    assert [r["kind"] for r in one] == [r["kind"] for r in other]
+    assert len([r for r in one if r["kind"] == "rollback"]) == len(EVENTS)
+    for ours, theirs in zip(one, other, strict=True):
+        # Sums in another order: float32's last bits at the first step, which later steps amplify.
+        assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-3, nan_ok=True)
+        for name in ("step", "reason", "spike_step", "back_to", "data_offset"):
+            assert theirs.get(name) == ours.get(name)
 
 
 def test_when_losses_are_read_changes_nothing(new_job: Callable[..., Job]) -> None:
