@@ -15,7 +15,7 @@ from flows.progress.terminal import clock, count
 from flows.trainer.numerics import Resolved, loss_chunk_tokens, sustained_flops, will_compile
 from lmcore.errors import InputError
 from lmcore.model.config import ModelConfig
-from lmcore.model.counts import ParamCounts, training_flops
+from lmcore.model.counts import ParamCounts
 from lmcore.planning.budget import (
     Budget,
     faults as budget_faults,
@@ -23,7 +23,6 @@ from lmcore.planning.budget import (
     plan as budget_of,
 )
 from lmcore.synthetic.stories import entropy_bits_per_byte, expected_bytes
-from lmcore.training.config import n_steps
 
 # Share of the free memory that a run may plan for.
 MEMORY_SHARE = 0.9
@@ -128,8 +127,7 @@ def plan(config: RunConfig, device: str, root: Path, keep_checkpoints: int) -> O
     usable = memory_free * MEMORY_SHARE
     disk_free = float(free_disk_bytes(root))
     asked = config.numerics.micro_batch
-    batch_tokens = config.training.batch_size * model.context_length
-    flops = training_flops(model, n_steps(config.training, model.context_length) * batch_tokens)
+    flops = budget_of(model, config.training, micro_batch=1).flops
     execution: dict[str, Any] = {
         "n_ranks": config.numerics.processes,
         "loss_chunk_tokens": loss_chunk_tokens(config.numerics.loss_chunk_tokens, device),

@@ -37,10 +37,10 @@ def dropout_factors(
            \mathrm{channel})
 
     so that :math:`\mathrm{E}\,m = 1`, and evaluation needs no factors. A channel is dropped at
-    every position of its sequence, which takes D draws a layer and sequence in the place of S D:
-    dropout costs nothing here. And being a function of its arguments alone, without a generator
-    whose state would be kept, it is the same in a run that was resumed, in micro-batches, on
-    several ranks, recomputed, compiled, and on every device.
+    every position of its sequence, which takes D draws a layer and sequence in the place of S D.
+    Being a function of its arguments alone, without a generator whose state would be kept, it is
+    the same in a run that was resumed, in micro-batches, on several ranks, recomputed, compiled,
+    and on every device.
 
     Args:
       model: its width and its number of layers give the shape.
