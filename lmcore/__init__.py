@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # what `__getattr__` finds, spelt out for type checkers and e
         multi_head_attention as multi_head_attention,
         scaled_dot_product_attention as scaled_dot_product_attention,
     )
+    from lmcore.model.block import transformer_block as transformer_block
     from lmcore.model.config import ModelConfig as ModelConfig
     from lmcore.model.flash_attention import flash_attention as flash_attention
     from lmcore.model.init import init_params as init_params
@@ -38,7 +39,7 @@ if TYPE_CHECKING:  # what `__getattr__` finds, spelt out for type checkers and e
         apply_rotary_emb as apply_rotary_emb,
         rotary_tables as rotary_tables,
     )
-    from lmcore.model.transformer import forward as forward, transformer_block as transformer_block
+    from lmcore.model.transformer import forward as forward
     from lmcore.optimizer.adamw import adamw_init as adamw_init, adamw_step as adamw_step
     from lmcore.optimizer.clip import clip_by_global_norm as clip_by_global_norm
     from lmcore.optimizer.muon import muon_init as muon_init, muon_step as muon_step
@@ -74,7 +75,8 @@ _NAMES = {
     "lmcore.model.positions": ("rotary_tables", "apply_rotary_emb"),
     "lmcore.model.attention": ("scaled_dot_product_attention", "multi_head_attention"),
     "lmcore.model.flash_attention": ("flash_attention",),
-    "lmcore.model.transformer": ("transformer_block", "forward"),
+    "lmcore.model.block": ("transformer_block",),
+    "lmcore.model.transformer": ("forward",),
     "lmcore.model.init": ("init_params",),
     "lmcore.optimizer.adamw": ("adamw_init", "adamw_step"),
     "lmcore.optimizer.muon": ("muon_init", "muon_step"),

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.lessons.accounting import markdown
+from lmcore.model.block import transformer_block
 from lmcore.model.config import ModelConfig
 from lmcore.model.init import init_params
-from lmcore.model.transformer import transformer_block
 from lmcore.training.gradient import loss_and_gradients
 from lmcore.training.lean_gradient import grad_and_value
 

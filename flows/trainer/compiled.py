@@ -13,8 +13,8 @@ import torch
 
 from flows.trainer.lifeline import passing_memory
 from lmcore.errors import InputError
+from lmcore.model.block import transformer_block
 from lmcore.model.checkpointing import checkpointed
-from lmcore.model.transformer import transformer_block
 from lmcore.params import Params, map_params
 from lmcore.training.gradient import Batch, LossAndGradients
 from lmcore.training.step import TrainState

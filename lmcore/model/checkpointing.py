@@ -11,9 +11,9 @@ from torch.utils.checkpoint import checkpoint
 
 from lmcore.errors import InputError
 from lmcore.model.attention import Attention
+from lmcore.model.block import Block, transformer_block
 from lmcore.model.config import ModelConfig
 from lmcore.model.positions import RotaryTables
-from lmcore.model.transformer import Block, transformer_block
 
 
 def checkpointed(block: Block = transformer_block) -> Block:

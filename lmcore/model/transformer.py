@@ -1,172 +1,24 @@
 """The model: from token ids to logits.
 
-Legend: B batch · S sequence · D d_model · H heads · K head_dim · F d_ff · V vocab_size.
+Legend: B batch · S sequence · D d_model · L n_layers · V vocab_size.
 
 Read from the bottom: `forward` is `hidden_states` and a matrix, `hidden_states` is an embedding
 and a fold over `transformer_block`.
 """
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from lmcore.errors import InputError
-from lmcore.model.attention import Attention, fused_attention, multi_head_attention
+from lmcore.model.attention import Attention, fused_attention
+from lmcore.model.block import Block, block_params, drop_channels, normalise, transformer_block
 from lmcore.model.config import ModelConfig
 from lmcore.model.kv_cache import KeyValueCache, cached_attention, cached_positions
-from lmcore.model.layers import (
-    embedding,
-    feed_forward,
-    gelu,
-    layer_norm,
-    linear,
-    relu2,
-    rms_norm,
-    silu,
-    swiglu as swiglu_layer,
-)
+from lmcore.model.layers import embedding, linear
 from lmcore.model.positions import RotaryTables, model_rotary_tables
 from lmcore.params import Params
-
-_ACTIVATIONS = {"gelu": gelu, "silu": silu, "relu2": relu2}
-
-
-class Block(Protocol):
-    """The signature of `transformer_block`; a compiled one has it too."""
-
-    def __call__(
-        self,
-        params: Mapping[str, Tensor],
-        config: ModelConfig,
-        x: Tensor,
-        *,
-        rotary: RotaryTables | tuple[Tensor, Tensor] | None,
-        positions: Tensor | None,
-        attention: Attention,
-        dropout: Tensor | None,
-    ) -> Tensor:
-        """``[B, S, D]`` to ``[B, S, D]``."""
-        ...
-
-
-def transformer_block(
-    params: Mapping[str, Tensor],
-    config: ModelConfig,
-    x: Tensor,
-    *,
-    rotary: RotaryTables | tuple[Tensor, Tensor] | None = None,
-    positions: Tensor | None = None,
-    attention: Attention = fused_attention,
-    dropout: Tensor | None = None,
-) -> Tensor:
-    r"""One block: attention mixes the positions, then the feed-forward layer works on each.
-
-    .. math::
-        \text{pre:}\quad  & z = x + \mathrm{MHA}(\mathrm{norm}_1(x)), \quad
-                            y = z + \mathrm{FFN}(\mathrm{norm}_2(z)) \\
-        \text{post:}\quad & z = \mathrm{norm}_1(x + \mathrm{MHA}(x)), \quad
-                            y = \mathrm{norm}_2(z + \mathrm{FFN}(z))
-
-    With factors of dropout :math:`m`, :math:`m_1 \odot \mathrm{MHA}` and
-    :math:`m_2 \odot \mathrm{FFN}` stand for the two.
-
-    Args:
-      params: the block's own parameters, named as in `block_shapes`
-        (``attn.q_proj.weight`` …); matrices may be in half precision.
-      config: which norm, where, which feed-forward layer, which rotation.
-      x: the residual stream, ``[B, S, D]``, float32 (float64 in tests).
-      rotary: tables of `rotary_tables`, or None for no rotation.
-      positions: ``[S]`` or ``[B, S]``, integers: rows of the tables; 0, 1, … by default.
-      attention: what mixes the values, see `multi_head_attention`.
-      dropout: factors of the two, ``[B, 2, D]``, see `lmcore.training.dropout`; None for none.
-
-    Returns:
-      ``[B, S, D]``, in the dtype of ``x``: sums are kept in it, products in the matrices' dtype.
-
-    Raises:
-      KeyError: when a parameter is missing.
-      InputError: when the rotary tables do not fit.
-
-    Example:
-      >>> from lmcore.model.shapes import block_shapes
-      >>> config = ModelConfig(d_model=8, n_heads=2, norm="none")
-      >>> zeros = {name: torch.zeros(shape) for name, shape in block_shapes(config).items()}
-      >>> x = torch.ones(1, 3, 8)
-      >>> torch.equal(transformer_block(zeros, config, x), x)
-      True
-
-    References:
-      Xiong et al., 2020, On Layer Normalization in the Transformer Architecture, table 1;
-      Vaswani et al., 2017, Attention Is All You Need, section 3.1 (post).
-    """
-
-    def mix(h: Tensor) -> Tensor:
-        mixed = multi_head_attention(
-            h,
-            params["attn.q_proj.weight"],
-            params["attn.k_proj.weight"],
-            params["attn.v_proj.weight"],
-            params["attn.output_proj.weight"],
-            config.n_heads,
-            rotary=rotary,
-            layout=config.rope_layout,
-            positions=positions,
-            attention=attention,
-            q_norm=params["attn.q_norm.weight"] if config.qk_norm else None,
-            k_norm=params["attn.k_norm.weight"] if config.qk_norm else None,
-        )
-        return _drop(mixed.to(x.dtype), dropout, 0)
-
-    def think(h: Tensor) -> Tensor:
-        return _drop(_feed_forward(params, config, h).to(x.dtype), dropout, 1)
-
-    if config.norm_position == "pre":
-        z = x + mix(_normalise(params, config, "ln1", x))
-        return z + think(_normalise(params, config, "ln2", z))
-    z = _normalise(params, config, "ln1", x + mix(x))
-    return _normalise(params, config, "ln2", z + think(z))
-
-
-def _normalise(params: Mapping[str, Tensor], config: ModelConfig, name: str, x: Tensor) -> Tensor:
-    """The configured normalisation with the parameters called ``name``."""
-    if config.norm == "rms_norm":
-        return rms_norm(x, params[f"{name}.weight"])
-    if config.norm == "layer_norm":
-        return layer_norm(x, params[f"{name}.weight"], params[f"{name}.bias"])
-    return x
-
-
-def _feed_forward(params: Mapping[str, Tensor], config: ModelConfig, x: Tensor) -> Tensor:
-    """The configured feed-forward layer."""
-    w1, w2 = params["ffn.w1.weight"], params["ffn.w2.weight"]
-    if config.feed_forward == "swiglu":
-        return swiglu_layer(x, w1, w2, params["ffn.w3.weight"])
-    return feed_forward(x, w1, w2, _ACTIVATIONS[config.feed_forward])
-
-
-def _drop(x: Tensor, dropout: Tensor | None, place: int) -> Tensor:
-    """``[B, S, D]`` times the factors of one place, ``[B, D]``, the same at every position."""
-    return x if dropout is None else x * dropout[:, place, None, :].to(x.dtype)
-
-
-def block_params(params: Mapping[str, Tensor], layer: int) -> Params:
-    """The parameters of one block, named without the ``layers.N.`` before them.
-
-    Args:
-      params: the whole model's parameters.
-      layer: the block's number, from 0.
-
-    Returns:
-      What `transformer_block` takes; the tensors are the same objects.
-
-    Example:
-      >>> block_params({"layers.1.ln1.weight": torch.ones(2)}, layer=1)
-      {'ln1.weight': tensor([1., 1.])}
-    """
-    prefix = f"layers.{layer}."
-    return {n.removeprefix(prefix): t for n, t in params.items() if n.startswith(prefix)}
 
 
 def cast_matrices(params: Mapping[str, Tensor], dtype: torch.dtype | None) -> Params:
@@ -248,7 +100,8 @@ def hidden_states(
         rotary = model_rotary_tables(config, device=token_ids.device)
     if cache is not None and positions is None:
         positions = cached_positions(cache, token_ids)
-    x = _drop(embedding(token_ids, params["token_embeddings.weight"]), dropout, 0)  # [B, S, D]
+    x = embedding(token_ids, params["token_embeddings.weight"])  # [B, S, D]
+    x = drop_channels(x, dropout, 0)
     for layer in range(config.n_layers):
         x = block(
             cast_matrices(block_params(params, layer), compute_dtype),
@@ -259,7 +112,7 @@ def hidden_states(
             attention=attention if cache is None else cached_attention(cache, layer),
             dropout=None if dropout is None else dropout[:, 1 + 2 * layer : 3 + 2 * layer],
         )
-    return _normalise(params, config, "ln_final", x)
+    return normalise(params, config, "ln_final", x)
 
 
 def _require_fit(config: ModelConfig, token_ids: Tensor, cache: KeyValueCache | None) -> None:

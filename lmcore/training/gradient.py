@@ -11,15 +11,10 @@ import torch
 from torch import Tensor
 
 from lmcore.errors import InputError
+from lmcore.model.block import Block, transformer_block
 from lmcore.model.config import ModelConfig
 from lmcore.model.positions import RotaryTables, model_rotary_tables
-from lmcore.model.transformer import (
-    Block,
-    forward,
-    hidden_states,
-    output_matrix,
-    transformer_block,
-)
+from lmcore.model.transformer import forward, hidden_states, output_matrix
 from lmcore.params import Params, map_params, zip_params
 from lmcore.training.config import Precision
 from lmcore.training.loss import chunked_nats, count_tokens, token_nats

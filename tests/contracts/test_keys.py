@@ -157,6 +157,7 @@ EDITS: dict[str, set[str]] = {
     "lmcore/data/permutation.py": {"pretrain"},
     "lmcore/training/step.py": {"pretrain"},
     "lmcore/model/transformer.py": {"pretrain", "evaluate"},
+    "lmcore/model/block.py": {"pretrain", "evaluate"},
     "lmcore/tokenizer/fast_training.py": {"tokenizer"},
     "lmcore/tokenizer/fast_encoding.py": {"tokenizer", "pretokenize", "evaluate"},
     "lmcore/synthetic/stories.py": {"download", "evaluate"},  # evaluate knows the entropy

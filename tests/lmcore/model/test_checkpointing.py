@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from lmcore.errors import InputError
+from lmcore.model.block import transformer_block
 from lmcore.model.checkpointing import checkpointed
 from lmcore.model.config import ModelConfig
 from lmcore.model.init import init_params
-from lmcore.model.transformer import forward, transformer_block
+from lmcore.model.transformer import forward
 from lmcore.training.gradient import loss_and_gradients
 from lmcore.training.lean_gradient import grad_and_value
 

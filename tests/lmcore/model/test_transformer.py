@@ -9,16 +9,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lmcore.errors import InputError
 from lmcore.model.attention import scaled_dot_product_attention
+from lmcore.model.block import transformer_block
 from lmcore.model.flash_attention import flash_attention
 from lmcore.model.init import init_params
 from lmcore.model.positions import model_rotary_tables
-from lmcore.model.transformer import (
-    cast_matrices,
-    forward,
-    hidden_states,
-    output_logits,
-    transformer_block,
-)
+from lmcore.model.transformer import cast_matrices, forward, hidden_states, output_logits
 from tests.lmcore.model.assignment_model import load
 from tests.lmcore.model.choices import (
     EVERY_CHOICE,

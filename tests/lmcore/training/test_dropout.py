@@ -6,11 +6,12 @@ from functools import partial
 import pytest
 import torch
 
+from lmcore.model.block import transformer_block
 from lmcore.model.checkpointing import checkpointed
 from lmcore.model.config import ModelConfig
 from lmcore.model.init import init_params
 from lmcore.model.shapes import block_shapes
-from lmcore.model.transformer import forward, hidden_states, transformer_block
+from lmcore.model.transformer import forward, hidden_states
 from lmcore.training.config import TrainingConfig
 from lmcore.training.dropout import dropout_factors, dropout_places
 from lmcore.training.gradient import loss_and_gradients
