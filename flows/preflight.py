@@ -16,12 +16,8 @@ from flows.trainer.numerics import Resolved, loss_chunk_tokens, sustained_flops,
 from lmcore.errors import InputError
 from lmcore.model.config import ModelConfig
 from lmcore.model.counts import ParamCounts
-from lmcore.planning.budget import (
-    Budget,
-    faults as budget_faults,
-    fit_micro_batch,
-    plan as budget_of,
-)
+from lmcore.planning.budget import Budget, faults as budget_faults, plan as budget_of
+from lmcore.planning.memory import fit_micro_batch
 from lmcore.synthetic.stories import entropy_bits_per_byte, expected_bytes
 
 # Share of the free memory that a run may plan for.

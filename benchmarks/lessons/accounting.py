@@ -6,7 +6,7 @@ from dataclasses import replace
 from flows.presets import PRESETS
 from lmcore.model.config import ModelConfig
 from lmcore.model.counts import activation_bytes, count_params, forward_flops
-from lmcore.planning.budget import memory_bytes
+from lmcore.planning.memory import memory_bytes
 from lmcore.training.config import TrainingConfig
 
 _GPT2 = ModelConfig(vocab_size=50_257, context_length=1_024, feed_forward="swiglu")

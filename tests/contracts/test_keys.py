@@ -165,6 +165,7 @@ EDITS: dict[str, set[str]] = {
     "lmcore/evaluation/reference.py": {"evaluate"},
     "lmcore/evaluation/bands.py": {"evaluate"},
     "lmcore/planning/budget.py": set(),
+    "lmcore/planning/memory.py": set(),
     "lmcore/errors.py": set(ALL),
     "lmcore/__init__.py": set(ALL),
     "flows/stages/download.py": {"download"},

@@ -17,7 +17,7 @@ from flows.presets import PRESETS
 from flows.runs_folder import STAGE_NAMES
 from flows.trainer.numerics import Resolved
 from lmcore.model.counts import count_params, training_flops
-from lmcore.planning.budget import COMPILER_BYTES
+from lmcore.planning.memory import COMPILER_BYTES
 from lmcore.training.config import n_steps
 
 NUMERICS = Resolved("cpu", False, 8, 2, 1, "2.11.0", "x86_64", "avx2")
