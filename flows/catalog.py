@@ -169,7 +169,9 @@ def pretrain_request(config: RunConfig, upstream: Upstream) -> Request:
 
 def pretrain_build(context: Context, upstream: Upstream, out_dir: Path, work_dir: Path) -> Product:
     execution, config = context.execution, context.config
-    pretrain.refuse_short_texts(upstream["pretokenize"].facts, config.model.context_length)
+    tokens = upstream["pretokenize"].facts
+    pretrain.refuse_short_texts(tokens, config.model.context_length)
+    pretrain.tell_times_seen(tokens, config.model, config.training, context.notify)
     numerics = pretrain.fixed_numerics(
         work_dir, context.numerics, config.numerics, execution.allow_drift, context.notify
     )

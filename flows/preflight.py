@@ -11,7 +11,7 @@ from flows.corpora.fetch import local_path, open_local, preflight as size_at_url
 from flows.corpora.text import GZIP_MAGIC
 from flows.disk.errors import free_bytes as free_disk_bytes
 from flows.disk.units import size
-from flows.progress.terminal import clock, count
+from flows.progress.terminal import count
 from flows.trainer.numerics import Resolved, loss_chunk_tokens, sustained_flops, will_compile
 from lmcore.errors import InputError
 from lmcore.model.config import ModelConfig
@@ -77,7 +77,7 @@ class Outline:
             (
                 "work",
                 f"{budget.flops:.2e} FLOPs (3 x forward); "
-                f"{clock(budget.flops / speed)} at {count(speed)}FLOP/s",
+                f"very roughly {roughly(budget.flops / speed)} at {count(speed)}FLOP/s",
             ),
             (
                 "numerics",
@@ -277,6 +277,20 @@ def describe_corpus(source: SourceConfig) -> str:
         )
     known = known_corpus_bytes(source)
     return f"{source.train_url}" + (f" ({size(known)} with validation)" if known else "")
+
+
+def roughly(seconds: float) -> str:
+    """A duration of which no more is known than two figures.
+
+    Example:
+      >>> roughly(42), roughly(301), roughly(7_055), roughly(36_000), roughly(1e6)
+      ('42 seconds', '5 minutes', '2 hours', '10 hours', '12 days')
+    """
+    units = (("days", 86_400, 2), ("hours", 3_600, 1.5), ("minutes", 60, 1.5))
+    for name, length, least in units:
+        if seconds >= least * length:
+            return f"{float(f'{seconds / length:.2g}'):g} {name}"
+    return f"{seconds:.0f} seconds"
 
 
 def of(free: float) -> str:

@@ -36,7 +36,7 @@ def collect(
         remarks=tuple(result["remarks"]),
         curve=folder / "loss.png",
         artifacts={stage: artifact.path for stage, artifact in artifacts.items()},
-        tokens=token_table(artifacts["pretokenize"].facts),
+        tokens=token_table(artifacts["pretokenize"].facts, artifacts["pretrain"].facts["tokens"]),
     )
     page, stamp, made_from = folder / "report.md", folder / STAMP, origin(report, config, artifacts)
     written = report.curve.exists() and page.exists() and stamp.exists()

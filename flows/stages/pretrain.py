@@ -13,6 +13,8 @@ from flows.trainer.job import Job
 from flows.trainer.launch import launch
 from flows.trainer.numerics import Numerics, Resolved, settle
 from lmcore.errors import InputError
+from lmcore.model.config import ModelConfig
+from lmcore.training.config import TrainingConfig, n_steps
 
 NUMERICS = "numerics.json"
 
@@ -47,6 +49,30 @@ def refuse_short_texts(facts: Mapping, context_length: int) -> None:
                 f"{context_length} needs {context_length + 1}; lower --model.context-length or "
                 "give more text"
             )
+
+
+def times_seen(n_tokens: int, facts: Mapping) -> float:
+    """How often training on so many tokens sees the training text, its end-of-text tokens counted.
+
+    Args:
+      n_tokens: trained on in all.
+      facts: of the token shards.
+
+    Example:
+      >>> times_seen(3_000, {"train": {"tokens": 990, "documents": 10}})
+      3.0
+    """
+    train = facts["train"]
+    return n_tokens / (train["tokens"] + train["documents"])
+
+
+def tell_times_seen(
+    facts: Mapping, model: ModelConfig, training: TrainingConfig, notify: Notify
+) -> None:
+    """Say how often the text will be seen: a run that sees it many times gains by dropout."""
+    n_tokens = n_steps(training, model.context_length) * training.batch_size * model.context_length
+    text = f"the training text will be seen {times_seen(n_tokens, facts):,.2f} times"
+    notify(Event("note", "pretrain", text))
 
 
 def fixed_numerics(

@@ -1,5 +1,6 @@
 """Before any work: what a run will be and cost, and why it cannot be."""
 
+import doctest
 import gzip
 import io
 import sys
@@ -180,7 +181,7 @@ def test_plan_says_what_a_learner_asks() -> None:
         f"{params.total:,}",
         f"{params.non_embedding:,} outside embeddings",
         "steps of 8 x 256",
-        "FLOPs (3 x forward)",
+        "FLOPs (3 x forward); very roughly",
         "memory about",
         "of 16.0 GB free",
         "of 100.0 GB free",
@@ -188,6 +189,11 @@ def test_plan_says_what_a_learner_asks() -> None:
         "2 threads x 1 processes",
     ):
         assert words in text, words
+
+
+def test_examples() -> None:
+    """The examples in the docstrings give what stands under them."""
+    assert doctest.testmod(preflight).failed == 0
 
 
 def test_entropy_is_told_of_the_embedded_corpus_only() -> None:

@@ -71,6 +71,8 @@ def test_texts_are_those_of_the_tokens(report: Report, finished: Finished) -> No
     assert figures["documents"] == ("60", "6")
     assert figures["longest token"][0].startswith(repr(facts["longest_token"]))
     assert figures["vocabulary used"] == (f"{facts['vocabulary_used']:.1%} of 300", "")
+    seen = finished.record("pretrain")["facts"]["tokens"] / (facts["train"]["tokens"] + 60)
+    assert figures["times seen in training"] == (f"{seen:,.2f}", "")
 
 
 def test_examples() -> None:
