@@ -5,7 +5,9 @@ from unittest.mock import patch
 
 from lmcore.tokenizer import fast_training
 from lmcore.tokenizer.bpe import first_vocab
-from lmcore.tokenizer.fast_training import EDGE, GONE, merge_words
+from lmcore.tokenizer.fast_training import merge_words
+from lmcore.tokenizer.pair_batches import merge_batch
+from lmcore.tokenizer.pair_table import EDGE, GONE
 
 SIGNS = {EDGE: "|", GONE: "·"}
 
@@ -27,7 +29,6 @@ def show_batches(words: Mapping[bytes, int], n_tokens: int) -> None:
       merges    low
       | low · · | low · · e r |
     """
-    merge_batch = fast_training._merge_batch
 
     def watched(row, pairs, batch, vocab, merges) -> None:
         print(_row(row.symbol, vocab))
@@ -39,7 +40,7 @@ def show_batches(words: Mapping[bytes, int], n_tokens: int) -> None:
 
     rows: list = []
     vocab = list(first_vocab(()))
-    with patch.object(fast_training, "_merge_batch", watched):
+    with patch.object(fast_training, "merge_batch", watched):
         merge_words(dict(words), vocab, len(vocab) + n_tokens, lambda _: None)
     print(*(_row(row.symbol, vocab) for row in rows))
 

@@ -9,15 +9,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from types import ModuleType
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from benchmarks.vocabulary.trained import N_FIRST, tokenizers
 from lmcore import Tokenizer
 from lmcore.errors import InputError
-from lmcore.tokenizer import fast_training
+from lmcore.tokenizer import fast_training, pair_table
 from lmcore.tokenizer.bpe import BpeState, add_token, count_pairs, first_vocab
 from lmcore.tokenizer.fast_encoding import WordEncoder, merge_ids, merge_table
+from lmcore.tokenizer.pair_batches import merge_batch
 from lmcore.tokenizer.pretokenize import pre_tokens
 from lmcore.tokenizer.word_counts import WordCounts, count_words
 from tests.tokenizer_oracles import merges_by_heap
@@ -100,9 +102,7 @@ class Repetition(NamedTuple):
 def repetition(novels: str, *, megabytes: int = 10, size: int = 10_000) -> Repetition:
     """Counted on the beginning of the novels."""
     words = count_words([novels[: megabytes * MEGABYTE]])
-    with patch.object(
-        fast_training, "_merge_batch", side_effect=fast_training._merge_batch
-    ) as batches:
+    with patch.object(fast_training, "merge_batch", side_effect=merge_batch) as batches:
         merges = merged(words.as_dict(), size, first_vocab(("",)))
     n_words = int(words.times.sum())
     return Repetition(n_words, len(words.times), len(merges), batches.call_count)
@@ -140,14 +140,16 @@ def all_merges(words: dict[bytes, int], size: int) -> dict[str, Callable[[], Any
     start = first_vocab(("",))
     assert len(start) == N_FIRST
 
-    def restricted(constants: dict[str, Any]) -> list:
-        with patch.multiple(fast_training, **constants):
+    def restricted(module: ModuleType, constants: dict[str, Any]) -> list:
+        with patch.multiple(module, **constants):
             return merged(words, size, start)
 
     return {
         "a heap in plain Python": lambda: merges_by_heap(words, size - N_FIRST),
-        "on arrays, one merge at a time": lambda: restricted(ONE_BY_ONE),
-        "in batches, all pairs looked through for each": lambda: restricted(ALL_WATCHED),
+        "on arrays, one merge at a time": lambda: restricted(fast_training, ONE_BY_ONE),
+        "in batches, all pairs looked through for each": lambda: restricted(
+            pair_table, ALL_WATCHED
+        ),
         "in batches, those above a level looked through": lambda: merged(words, size, start),
     }
 

@@ -159,6 +159,7 @@ EDITS: dict[str, set[str]] = {
     "lmcore/model/transformer.py": {"pretrain", "evaluate"},
     "lmcore/model/block.py": {"pretrain", "evaluate"},
     "lmcore/tokenizer/fast_training.py": {"tokenizer"},
+    "lmcore/tokenizer/pair_batches.py": {"tokenizer"},
     "lmcore/tokenizer/fast_encoding.py": {"tokenizer", "pretokenize", "evaluate"},
     "lmcore/synthetic/stories.py": {"download", "evaluate"},  # evaluate knows the entropy
     "lmcore/generation/sampling.py": {"evaluate"},

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings, strategies as st
 
 from lmcore.errors import InputError
 from lmcore.synthetic.stories import stories
-from lmcore.tokenizer import fast_training
+from lmcore.tokenizer import fast_training, pair_table
 from lmcore.tokenizer.bpe import (
     VocabularyNotFilled,
     first_vocab,
@@ -55,7 +55,7 @@ def test_merges_equal_those_of_the_definition(texts, n_merges, special, pattern,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast_training, "SMALLEST_BATCH", batch)
         patch.setattr(fast_training, "LARGEST_BATCH", batch)
-        patch.setattr(fast_training, "WATCHED_SHARE", share)
+        patch.setattr(pair_table, "WATCHED_SHARE", share)
         fast = quietly(train_bpe, texts, vocab_size, special, pattern=pattern)
     assert fast == quietly(train_by_definition, texts, vocab_size, special, pattern=pattern)
 
