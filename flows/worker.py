@@ -6,6 +6,7 @@ processes it becomes torchrun's agent, which starts this module once for each ra
 """
 
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -60,9 +61,18 @@ def start_ranks(job: Job, job_path: str) -> int:
 
 
 def say(event: Event) -> None:
-    """Send an event to the parent; only rank 0 speaks, except of failures."""
+    """Send an event to the parent; only rank 0 speaks, except of failures.
+
+    Where nobody listens any more, because the parent was killed, the process ends as one that is
+    asked to: at once, or while it trains after a checkpoint of the step at work.
+    """
     if event.kind == "failed" or os.environ.get("RANK", "0") == "0":
-        print(to_line(event), flush=True)
+        try:
+            print(to_line(event), flush=True)
+        except BrokenPipeError:
+            # What is still to be said goes nowhere, without another error.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            signal.raise_signal(signal.SIGTERM)
 
 
 if __name__ == "__main__":

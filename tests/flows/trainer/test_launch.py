@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 
 from flows.disk.errors import lack_of_room
+from flows.formats import checkpoint
 from flows.progress.events import Event, silent, to_line
 from flows.trainer import launch as launching
-from flows.trainer.job import Job
+from flows.trainer.job import Job, checkpoints_of
 from flows.trainer.launch import launch
 from flows.trainer.numerics import Resolved
 from lmcore.errors import InputError
 from lmcore.model.config import ModelConfig
 from lmcore.training.config import TrainingConfig
+from tests.small_training import new_job, start_worker
 
 NUMERICS = Resolved("cpu", False, 1, 3, 1, "2.11.0", "x86_64", "avx2")
 JOB = Job("pretrain", ModelConfig(vocab_size=300), TrainingConfig(), NUMERICS)
@@ -237,6 +239,22 @@ def test_real_worker_shows_where_it_failed() -> None:
         RuntimeError, match=r"(?s)process failed: FileNotFound.*Traceback.*scoring\.py"
     ):
         launch(Job("evaluate", JOB.model, JOB.training, NUMERICS, weights="nowhere"), silent)
+
+
+def test_worker_that_nobody_listens_to_keeps_a_checkpoint(tmp_path: Path) -> None:
+    """Its parent killed, a worker meets a closed pipe: it ends after a checkpoint of its step."""
+    training = TrainingConfig(
+        tokens=10_000_000, batch_size=4, warmup_steps=2, validate_every=0, precision="float32"
+    )
+    job = new_job(tmp_path, training=training, checkpoint_every=10**6)
+    with start_worker(job) as worker:
+        assert worker.stdout is not None
+        while '"step": 3' not in worker.stdout.readline():
+            assert worker.poll() is None
+        worker.stdout.close()
+        assert worker.wait(timeout=60) == 128 + signal.SIGTERM
+    (kept,) = checkpoint.list_records(checkpoints_of(job))
+    assert kept.step >= 3
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
