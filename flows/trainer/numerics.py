@@ -34,7 +34,7 @@ SUSTAINED_FLOPS = {"cuda": 1e14, "mps": 2e12}
 SUSTAINED_FLOPS_OF_A_THREAD = {"float32": 5e10, "bfloat16": 1.2e11, "float16": 5e10}
 # Logits of so many tokens at once: on a CPU as fast as all of them, in less memory, see
 # `python -m benchmarks.training`. 0 makes all of them, as the steps were that a GPU was timed with.
-LOSS_CHUNK_TOKENS = {"cpu": 512, "cuda": 0, "mps": 0}
+LOSS_CHUNK_TOKENS = {"cpu": 1_024, "cuda": 0, "mps": 0}
 # Vector instructions for products of bfloat16; a CPU without them imitates those at a loss. On two
 # cores of an AMD EPYC a large product runs at 4 times the speed of float32, a step at 1.6 times (1M
 # parameters) to 2.6 times (cs336): `python -m benchmarks.training --precision float32,bfloat16`.
@@ -54,7 +54,7 @@ class Numerics:
     micro_batch: int = 0
     """Sequences a forward pass on each process; 0 takes the largest split that fits in memory."""
     loss_chunk_tokens: int = 0
-    """Tokens whose logits exist at once; 0 takes 512 on a CPU, and elsewhere all of them."""
+    """Tokens whose logits exist at once; 0 takes 1,024 on a CPU, and elsewhere all of them."""
     activation_checkpointing: bool = False
     """Keep only each block's input for the backward pass, and compute the block again there."""
     threads: int = 0

@@ -21,7 +21,7 @@ _BACKWARD = {"float32": 1.3, "bfloat16": 1.6, "float16": 1.6}
 # Compiled on a CPU, blocks save less than eager ones and fuse what meets it going backward: six
 # whole processes of 1M to 23M parameters, 609 to 1,370 MiB, were estimated at 0.91 to 1.13 times.
 _COMPILED = {"float32": 0.8, "bfloat16": 0.65, "float16": 0.65}
-_LOGITS = 1.6  # likewise, of the logits and their log-probabilities
+_LOGITS = 1.6  # likewise, of the logits and their log-probabilities, 8 bytes of each
 FLOAT32_BYTES = 4
 """Of a parameter, of its gradient, and of each of its moments, in every precision."""
 PROCESS_BYTES = 300_000_000
@@ -76,8 +76,9 @@ def memory_bytes(
     It is reached in the backward pass: weights; the optimizer's moments, m, of ``moment_bytes``;
     gradients, g = 4, or 12 where micro-batches are added up (the sum so far, the new ones, the new
     sum); A, what the forward pass keeps, with f = 1.3, or 1.6 in half precision; :math:`\Lambda`,
-    logits and log-probabilities. Where the step is compiled on a CPU, f is 0.8, or 0.65 in half
-    precision, and the process holds the compiler too.
+    logits and log-probabilities, of which a loss in chunks on a CPU holds one table, in the
+    products' precision. Where the step is compiled on a CPU, f is 0.8, or 0.65 in half precision,
+    and the process holds the compiler too.
 
     With activation checkpointing :math:`fA + 1.6\,\Lambda` becomes :math:`4\,LBSD + \max(fA/L,
     1.6\,\Lambda)`: the inputs of all blocks, and beside them the logits, or, when those are gone,
@@ -104,20 +105,22 @@ def memory_bytes(
     n_params = count_params(model).total
     precision = training.precision if training.precision in _BACKWARD else "float32"
     rows = micro_batch * model.context_length
+    bytes_per_value = 4 if precision == "float32" else 2
     kept = activation_bytes(
         model,
         micro_batch,
         model.context_length,
-        bytes_per_value=4 if precision == "float32" else 2,
+        bytes_per_value=bytes_per_value,
         attention_bytes_per_value=4 if device == "cpu" else None,
     )
     accumulates = micro_batch * n_ranks < training.batch_size
-    share = min(1.0, loss_chunk_tokens / rows) if loss_chunk_tokens else 1.0
     gradients = n_params * FLOAT32_BYTES * (3 if accumulates else 1)
     in_compiled_blocks = compiled and device == "cpu"
     backward = (_COMPILED if in_compiled_blocks else _BACKWARD)[precision]
     activations = int(backward * (kept.total - kept.logits))
-    logits = int(_LOGITS * share * kept.logits)
+    logits_at_once = min(loss_chunk_tokens or rows, rows) * model.vocab_size
+    written_over = device == "cpu" and loss_chunk_tokens > 0  # by their softmax
+    logits = int(logits_at_once * (bytes_per_value if written_over else _LOGITS * 8))
     if activation_checkpointing and model.n_layers:
         inputs = 4 * rows * model.d_model * model.n_layers  # the residual stream, float32
         one_block = activations // model.n_layers

@@ -101,7 +101,7 @@ def chunked_cross_entropy(
     targets: Tensor,
     ignore_index: int = IGNORE,
     *,
-    chunk_tokens: int = 512,
+    chunk_tokens: int = 1_024,
 ) -> Tensor:
     """Return ``cross_entropy(hidden @ weight.T, targets)``, holding few of the logits at a time.
 
@@ -147,7 +147,7 @@ def chunked_nats(
     targets: Tensor,
     ignore_index: int = IGNORE,
     *,
-    chunk_tokens: int = 512,
+    chunk_tokens: int = 1_024,
 ) -> Tensor:
     """Return the sum whose mean is ``chunked_cross_entropy``; arguments and errors are the same.
 
@@ -188,9 +188,8 @@ class _ChunkedNats(torch.autograd.Function):
         d_weight = torch.zeros(weight.shape, dtype=dtype, device=weight.device)
         for start in range(0, len(targets), chunk_tokens):
             rows = slice(start, start + chunk_tokens)
-            chosen, d_logits = _nats_and_gradient((read[rows] @ head.T).to(dtype), column[rows])
+            chosen, d_logits = _nats_and_gradient(read[rows], head, column[rows], dtype)
             nats += chosen.where(counted[rows], 0.0).sum()
-            d_logits = d_logits.to(hidden.dtype)
             torch.mm(d_logits, head, out=d_hidden[rows])
             if d_logits.dtype == dtype:
                 d_weight.addmm_(d_logits.T, read[rows])
@@ -216,24 +215,60 @@ class _ChunkedNats(torch.autograd.Function):
 
 
 _ROUNDED = 1e-30  # near the least normal number of float32; nats of 69 and more
+_WIDENED = 1 << 20  # logits of half precision that are float32 at once: 4 MiB
 
 
-def _nats_and_gradient(logits: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+def _nats_and_gradient(
+    hidden: Tensor, head: Tensor, column: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     """Nats of these rows, ``[n, 1]``, and the gradient of their sum: softmax minus one-hot.
 
-    As few passes over the vocabulary as there are: the softmax is the gradient, and -log of the
-    target's entry the nats, unless that entry is so small that float32 rounds it.
+    On a CPU in few passes, and in the memory of the logits: the softmax is written over them, and
+    the nats are -log of the target's entry, unless that is so small that it was rounded.
     """
-    gradient = torch.softmax(logits, dim=-1)
-    chosen = gradient.gather(-1, column)
-    nats = -chosen.log()
-    if not may_branch(chosen) or bool((chosen < _ROUNDED).any()):
-        nats = torch.logsumexp(logits, dim=-1, keepdim=True) - logits.gather(-1, column)
+    logits = hidden @ head.T
+    if may_branch(logits):
+        chosen = _softmax_in_place(logits, column, dtype)
+        nats, rounded = -chosen.log(), (chosen < _ROUNDED).squeeze(-1)
+        if bool(rounded.any()):
+            nats[rounded] = _nats((hidden[rounded] @ head.T).to(dtype), column[rounded])
+        logits.view(-1)[_flat(column, logits)] = torch.expm1(-nats).to(logits.dtype).squeeze(-1)
+        return nats, logits
+    wide = logits.to(dtype)
+    gradient = torch.softmax(wide, dim=-1)
     # By flat places: in two dimensions a GPU's deterministic kernel makes the host wait.
-    rows = torch.arange(len(column), device=column.device) * gradient.shape[-1]
-    places = rows + column.squeeze(-1)
-    gradient.view(-1).scatter_add_(0, places, gradient.new_full((len(places),), -1.0))
-    return nats, gradient
+    minus_one = gradient.new_full((len(column),), -1.0)
+    gradient.view(-1).scatter_add_(0, _flat(column, gradient), minus_one)
+    return _nats(wide, column), gradient.to(logits.dtype)
+
+
+def _flat(column: Tensor, table: Tensor) -> Tensor:
+    """The places of one entry of each row in ``table``, laid out in one dimension."""
+    rows = torch.arange(len(column), device=column.device) * table.shape[-1]
+    return rows + column.squeeze(-1)
+
+
+def _nats(logits: Tensor, column: Tensor) -> Tensor:
+    """Nats of each row by definition, ``[n, 1]``."""
+    return torch.logsumexp(logits, dim=-1, keepdim=True) - logits.gather(-1, column)
+
+
+def _softmax_in_place(logits: Tensor, column: Tensor, dtype: torch.dtype) -> Tensor:
+    """Write the softmax, computed in ``dtype``, over the logits; the targets' entries, ``[n, 1]``.
+
+    Half precision is widened a few rows at a time, which stay in the cache.
+    """
+    if logits.dtype == dtype:
+        return torch.softmax(logits, dim=-1, out=logits).gather(-1, column)
+    n_rows = max(1, _WIDENED // logits.shape[-1])
+    wide = torch.empty(n_rows, logits.shape[-1], dtype=dtype)
+    chosen = []
+    for part, places in zip(logits.split(n_rows), column.split(n_rows), strict=True):
+        rows = wide[: len(part)].copy_(part)
+        torch.softmax(rows, dim=-1, out=rows)
+        chosen.append(rows.gather(-1, places))
+        part.copy_(rows)
+    return torch.cat(chosen)
 
 
 def _loss_dtype(x: Tensor) -> torch.dtype:

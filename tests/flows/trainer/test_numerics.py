@@ -91,7 +91,7 @@ def test_resolve_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numerics, "compiler", lambda: "/usr/bin/c++")
     found = resolve(Numerics(processes=2), device="cpu", total_flops=1e9, micro_batch=8)
     assert (found.threads, found.micro_batch, found.compile, found.processes) == (2, 8, False, 2)
-    assert (found.loss_chunk_tokens, found.activation_checkpointing) == (512, False)
+    assert (found.loss_chunk_tokens, found.activation_checkpointing) == (1_024, False)
     said = Numerics(
         threads=3,
         micro_batch=2,

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 
+from lmcore.training import loss
 from lmcore.training.loss import (
     IGNORE,
     chunked_cross_entropy,
@@ -177,6 +178,48 @@ def test_chunked_holds_no_full_logits():
     with Watch():
         torch.autograd.grad(token_nats(hidden @ head.T, targets).sum(), leaves)
     assert largest == 64 * 32
+
+
+def test_chunked_holds_one_table_of_a_chunk():
+    """The softmax is written over the logits: one new table of that size for each chunk."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    made = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor) and out.numel() == 8 * 32:
+                made.append(out.untyped_storage().data_ptr())
+            return out
+
+    hidden, head, targets = tensors(0, 8, 4, 32)
+    with Watch():
+        chunked_nats(hidden, head, targets, chunk_tokens=8)
+    assert len(set(made)) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("widened", [1, 20, 33, 1_000])
+def test_half_precision_is_widened_in_parts(dtype, widened, monkeypatch):
+    """However few rows are float32 at once: nats of the float32 softmax, its gradient rounded once.
+
+    The head is the unit matrix, so that the gradients of hidden states are those of the logits.
+    """
+    monkeypatch.setattr(loss, "_WIDENED", widened)
+    logits = (4 * torch.randn(7, 9, generator=torch.Generator().manual_seed(0))).to(dtype)
+    logits[2, 3], logits[4] = 90.0, 0.0  # a sure row and an even one
+    targets = torch.tensor([0, 5, 3, IGNORE, 8, 1, 2])
+
+    def chunked(hidden, head):
+        return chunked_nats(hidden, head, targets, chunk_tokens=5)
+
+    (d_logits, _), nats = by_autograd(chunked, logits, torch.eye(9))
+    wide = logits.float().requires_grad_()
+    total = token_nats(wide, targets).sum()
+    (expected,) = torch.autograd.grad(total, wide)
+    torch.testing.assert_close(nats, total.detach(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(d_logits, expected.to(dtype), rtol=0, atol=0)
 
 
 def test_shapes_that_do_not_fit_are_told():
