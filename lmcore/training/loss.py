@@ -211,7 +211,10 @@ class _ChunkedNats(torch.autograd.Function):
         scale = upstream[0]
         # Scaled in the loss's dtype: the scale of a float16 run does not fit into float16.
         scaled_hidden = (d_hidden.to(scale.dtype) * scale).to(d_hidden.dtype)
-        return scaled_hidden, (d_weight * scale).to(ctx.weight_dtype), None, None, None
+        # In place, where nobody differentiates this: a second backward pass is then an error of
+        # autograd's, which sees that what it saved was written to.
+        scaled_weight = d_weight * scale if torch.is_grad_enabled() else d_weight.mul_(scale)
+        return scaled_hidden, scaled_weight.to(ctx.weight_dtype), None, None, None
 
 
 _ROUNDED = 1e-30  # near the least normal number of float32; nats of 69 and more

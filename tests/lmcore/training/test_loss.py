@@ -199,6 +199,16 @@ def test_chunked_holds_one_table_of_a_chunk():
     assert len(set(made)) == 1
 
 
+def test_chunked_refuses_a_second_backward_pass():
+    """It is differentiable once: the tape, kept, does not give another gradient in silence."""
+    hidden, head, targets = tensors(0, 8, 4, 9)
+    leaves = hidden.requires_grad_(), head.requires_grad_()
+    nats = chunked_nats(*leaves, targets)
+    torch.autograd.grad(nats / 8, leaves, retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(nats / 8, leaves)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("widened", [1, 20, 33, 1_000])
 def test_half_precision_is_widened_in_parts(dtype, widened, monkeypatch):
