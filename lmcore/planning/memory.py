@@ -19,8 +19,8 @@ from lmcore.training.config import TrainingConfig
 # 530 to 3,271 MB and 0.93 to 0.98 times; a slow test measures four.
 _BACKWARD = {"float32": 1.3, "bfloat16": 1.6, "float16": 1.6}
 # Compiled on a CPU, blocks save less than eager ones and fuse what meets it going backward: six
-# whole processes of 1M to 23M parameters, 609 to 1,370 MiB, were estimated at 0.91 to 1.13 times.
-_COMPILED = {"float32": 0.8, "bfloat16": 0.65, "float16": 0.65}
+# whole processes of 1M to 23M parameters, 594 to 1,665 MiB, were estimated at 0.92 to 1.03 times.
+_COMPILED = {"float32": 0.8, "bfloat16": 0.7, "float16": 0.7}
 _LOGITS = 1.6  # likewise, of the logits and their log-probabilities, 8 bytes of each
 FLOAT32_BYTES = 4
 """Of a parameter, of its gradient, and of each of its moments, in every precision."""
@@ -77,7 +77,7 @@ def memory_bytes(
     gradients, g = 4, or 12 where micro-batches are added up (the sum so far, the new ones, the new
     sum); A, what the forward pass keeps, with f = 1.3, or 1.6 in half precision; :math:`\Lambda`,
     logits and log-probabilities, of which a loss in chunks on a CPU holds one table, in the
-    products' precision. Where the step is compiled on a CPU, f is 0.8, or 0.65 in half precision,
+    products' precision. Where the step is compiled on a CPU, f is 0.8, or 0.7 in half precision,
     and the process holds the compiler too.
 
     With activation checkpointing :math:`fA + 1.6\,\Lambda` becomes :math:`4\,LBSD + \max(fA/L,
