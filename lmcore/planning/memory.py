@@ -14,12 +14,12 @@ from lmcore.training.config import TrainingConfig
 
 # Going backward, the gradients of activations meet the activations: 0.9 to 1.4 times what the
 # forward pass keeps, in half precision 1.5 to 1.8. (By torch.func, which keeps the graph of the
-# backward pass as well, 2.7 to 2.9.) Peaks of whole processes, over eleven models and batches of
-# the presets on a CPU, 413 to 2,666 MB, were 0.96 to 1.12 times the estimates below, in bfloat16
-# 530 to 3,271 MB and 0.93 to 0.98 times; a slow test measures four.
+# backward pass as well, 2.7 to 2.9.) Peaks of whole processes on a CPU, 1M to 23M parameters in
+# float32 and bfloat16, 487 to 2,400 MiB, were 0.98 to 1.07 times the estimates below; a slow test
+# measures four.
 _BACKWARD = {"float32": 1.3, "bfloat16": 1.6, "float16": 1.6}
-# Compiled on a CPU, blocks save less than eager ones and fuse what meets it going backward: six
-# whole processes of 1M to 23M parameters, 594 to 1,665 MiB, were estimated at 0.92 to 1.03 times.
+# Compiled on a CPU, blocks save less than eager ones and fuse what meets it going backward: whole
+# processes of the same sizes, 594 to 1,665 MiB, were 0.97 to 1.09 times the estimates.
 _COMPILED = {"float32": 0.8, "bfloat16": 0.7, "float16": 0.7}
 _LOGITS = 1.6  # likewise, of the logits and their log-probabilities, 8 bytes of each
 FLOAT32_BYTES = 4
