@@ -16,7 +16,7 @@ from flows.corpora.config import SourceConfig
 from flows.corpora.http_download import shown
 from flows.corpora.published import name_of
 from flows.disk.atomic import file_sha256
-from flows.progress.events import Notify
+from flows.progress.events import Event, Notify
 from flows.stages import download, evaluate, pretokenize, pretrain, tokenizer
 from flows.stages.product import Product
 from flows.store.key import Request
@@ -26,7 +26,9 @@ from flows.trainer.job import Job
 from flows.trainer.numerics import Resolved
 from lmcore.errors import InputError
 from lmcore.model.config import ModelConfig
+from lmcore.planning.budget import plan
 from lmcore.tokenizer.word_counts import MapInOrder
+from lmcore.training.config import TrainingConfig
 
 SPLITS = ("train", "valid")
 SHARED_OUT_BYTES = (
@@ -171,7 +173,7 @@ def pretrain_build(context: Context, upstream: Upstream, out_dir: Path, work_dir
     execution, config = context.execution, context.config
     tokens = upstream["pretokenize"].facts
     pretrain.refuse_short_texts(tokens, config.model.context_length)
-    pretrain.tell_times_seen(tokens, config.model, config.training, context.notify)
+    tell_times_seen(settled_model(config, upstream), config.training, tokens, context.notify)
     numerics = pretrain.fixed_numerics(
         work_dir, context.numerics, config.numerics, execution.allow_drift, context.notify
     )
@@ -184,6 +186,15 @@ def pretrain_build(context: Context, upstream: Upstream, out_dir: Path, work_dir
         keep_checkpoints=execution.keep_checkpoints,
     )
     return pretrain.run(job, context.notify, held_descriptors())
+
+
+def tell_times_seen(
+    model: ModelConfig, training: TrainingConfig, tokens: Mapping, notify: Notify
+) -> None:
+    """Say how often the text will be seen: a run that sees it many times gains by dropout."""
+    targets = pretrain.n_targets(tokens["train"])
+    epochs = plan(model, training, micro_batch=1, corpus_tokens=targets).epochs
+    notify(Event("note", "pretrain", f"the training text will be seen {epochs:,.2f} times"))
 
 
 def evaluate_request(config: RunConfig, upstream: Upstream) -> Request:

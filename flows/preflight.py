@@ -77,7 +77,7 @@ class Outline:
             (
                 "work",
                 f"{budget.flops:.2e} FLOPs (3 x forward); "
-                f"very roughly {roughly(budget.flops / speed)} at {count(speed)}FLOP/s",
+                f"roughly {roughly(budget.flops / speed)} at {count(speed)}FLOP/s",
             ),
             (
                 "numerics",

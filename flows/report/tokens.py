@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from flows.stages.pretrain import times_seen
+from flows.stages.pretrain import n_targets
 
 
 class TokenFigure(NamedTuple):
@@ -48,5 +48,5 @@ def token_table(facts: Mapping[str, Any], trained: int) -> tuple[TokenFigure, ..
         ),
         TokenFigure("longest token", longest, ""),
         TokenFigure("vocabulary used", used, ""),
-        TokenFigure("times seen in training", f"{times_seen(trained, facts):,.2f}", ""),
+        TokenFigure("times seen in training", f"{trained / n_targets(facts['train']):,.2f}", ""),
     )

@@ -13,8 +13,6 @@ from flows.trainer.job import Job
 from flows.trainer.launch import launch
 from flows.trainer.numerics import Numerics, Resolved, settle
 from lmcore.errors import InputError
-from lmcore.model.config import ModelConfig
-from lmcore.training.config import TrainingConfig, n_steps
 
 NUMERICS = "numerics.json"
 
@@ -42,7 +40,7 @@ def refuse_short_texts(facts: Mapping, context_length: int) -> None:
       InputError: there is one; before the training process is started.
     """
     for split, name in (("train", "training"), ("valid", "validation")):
-        length = facts[split]["tokens"] + facts[split]["documents"] + 1  # with end-of-text tokens
+        length = n_targets(facts[split]) + 1  # the stream begins with an end-of-text token
         if length < context_length + 1:
             raise InputError(
                 f"the {name} text has {length:,} tokens: a window of context_length "
@@ -51,28 +49,14 @@ def refuse_short_texts(facts: Mapping, context_length: int) -> None:
             )
 
 
-def times_seen(n_tokens: int, facts: Mapping) -> float:
-    """How often training on so many tokens sees the training text, its end-of-text tokens counted.
-
-    Args:
-      n_tokens: trained on in all.
-      facts: of the token shards.
+def n_targets(split: Mapping) -> int:
+    """Tokens that a pass over a split predicts: its own, and an end-of-text token a document.
 
     Example:
-      >>> times_seen(3_000, {"train": {"tokens": 990, "documents": 10}})
-      3.0
+      >>> n_targets({"tokens": 990, "documents": 10})
+      1000
     """
-    train = facts["train"]
-    return n_tokens / (train["tokens"] + train["documents"])
-
-
-def tell_times_seen(
-    facts: Mapping, model: ModelConfig, training: TrainingConfig, notify: Notify
-) -> None:
-    """Say how often the text will be seen: a run that sees it many times gains by dropout."""
-    n_tokens = n_steps(training, model.context_length) * training.batch_size * model.context_length
-    text = f"the training text will be seen {times_seen(n_tokens, facts):,.2f} times"
-    notify(Event("note", "pretrain", text))
+    return split["tokens"] + split["documents"]
 
 
 def fixed_numerics(

@@ -21,7 +21,7 @@ _BACKWARD = {"float32": 1.3, "bfloat16": 1.6, "float16": 1.6}
 # Compiled on a CPU, blocks save less than eager ones and fuse what meets it going backward: whole
 # processes of the same sizes, 594 to 1,665 MiB, were 0.97 to 1.09 times the estimates.
 _COMPILED = {"float32": 0.8, "bfloat16": 0.7, "float16": 0.7}
-_LOGITS = 1.6  # likewise, of the logits and their log-probabilities, 8 bytes of each
+_LOGITS = 1.6  # likewise, of the logits and their log-probabilities
 FLOAT32_BYTES = 4
 """Of a parameter, of its gradient, and of each of its moments, in every precision."""
 PROCESS_BYTES = 300_000_000
@@ -118,9 +118,10 @@ def memory_bytes(
     in_compiled_blocks = compiled and device == "cpu"
     backward = (_COMPILED if in_compiled_blocks else _BACKWARD)[precision]
     activations = int(backward * (kept.total - kept.logits))
-    logits_at_once = min(loss_chunk_tokens or rows, rows) * model.vocab_size
+    share = min(1.0, loss_chunk_tokens / rows) if loss_chunk_tokens else 1.0
+    one_table = rows * model.vocab_size * bytes_per_value
     written_over = device == "cpu" and loss_chunk_tokens > 0  # by their softmax
-    logits = int(logits_at_once * (bytes_per_value if written_over else _LOGITS * 8))
+    logits = int(share * (one_table if written_over else _LOGITS * kept.logits))
     if activation_checkpointing and model.n_layers:
         inputs = 4 * rows * model.d_model * model.n_layers  # the residual stream, float32
         one_block = activations // model.n_layers

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from flows.catalog import STAGES, settled_model
+from flows.catalog import STAGES, settled_model, tell_times_seen
 from flows.config import RunConfig
+from flows.progress.events import Event
 from flows.runs_folder import STAGE_NAMES
 from flows.store.key import make_key
 from flows.store.record import Artifact
 from lmcore.errors import InputError
+from lmcore.model.config import ModelConfig
+from lmcore.training.config import TrainingConfig
 
 TOKENIZER = Artifact("tokenizer", "k", Path(), "0" * 64, {"facts": {"vocab_size": 300}})
 
@@ -68,3 +71,13 @@ def test_remote_text_needs_no_answer_for_its_key() -> None:
     )
     request = STAGES["download"].request(replace(RunConfig(), source=source), {})
     assert make_key(request).inputs == {}
+
+
+def test_how_often_the_text_will_be_seen_is_told() -> None:
+    """Of whole steps, over the text's tokens and the end-of-text token of each document."""
+    events: list[Event] = []
+    facts = {"train": {"tokens": 990, "documents": 10}}
+    model = ModelConfig(vocab_size=300, context_length=16)
+    training = TrainingConfig(tokens=2_500, batch_size=8)
+    tell_times_seen(model, training, facts, events.append)
+    assert [event.text for event in events] == ["the training text will be seen 2.56 times"]

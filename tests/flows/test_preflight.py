@@ -181,7 +181,7 @@ def test_plan_says_what_a_learner_asks() -> None:
         f"{params.total:,}",
         f"{params.non_embedding:,} outside embeddings",
         "steps of 8 x 256",
-        "FLOPs (3 x forward); very roughly",
+        "FLOPs (3 x forward); roughly 2.1 minutes at 100GFLOP/s",
         "memory about",
         "of 16.0 GB free",
         "of 100.0 GB free",

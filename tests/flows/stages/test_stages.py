@@ -195,15 +195,6 @@ def test_end_of_text_must_be_a_special_token() -> None:
 NOW = Resolved("cpu", False, 8, 1, 1, "2.11.0", "x86_64", "avx2")
 
 
-def test_how_often_the_text_will_be_seen_is_told() -> None:
-    """Of whole steps, over the text's tokens and the end-of-text token of each document."""
-    events: list[Event] = []
-    facts = {"train": {"tokens": 990, "documents": 10}}
-    model, training = ModelConfig(context_length=16), TrainingConfig(tokens=2_500, batch_size=8)
-    pretrain.tell_times_seen(facts, model, training, events.append)
-    assert [event.text for event in events] == ["the training text will be seen 2.56 times"]
-
-
 def test_numerics_are_recorded_at_the_start(tmp_path: Path) -> None:
     """The first start records what was chosen; a later one follows it, whatever it would choose."""
     first = pretrain.fixed_numerics(tmp_path, NOW, Numerics(), False, silent)
